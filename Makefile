@@ -1,0 +1,65 @@
+# `make help` lists the targets; each does its own set-up.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+DIR ?= .
+BIN := .venv/bin
+READY := .venv/.ready
+
+# Libraries' telemetry stays off unless the caller sets these otherwise.
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DVC_NO_ANALYTICS ?= 1
+export BENTOML_DO_NOT_TRACK ?= True
+export GX_ANALYTICS_ENABLED ?= false
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: setup
+setup: $(READY)  ## make .venv with the locked requirements
+
+.PHONY: demo
+demo: $(READY)  ## run the whole pipeline on drawn faces, in demo/
+	$(BIN)/mien demo
+
+.PHONY: test
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(READY)  ## ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: ui
+ui: $(READY)  ## browse the runs in MLflow, on port 5000 (DIR=demo: the demo's)
+	cd $(DIR) && mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port 5000
+
+.PHONY: serve
+serve: $(READY)  ## serve the packaged champion, on port 3000 (DIR=demo: the demo's)
+	cd $(DIR) && bentoml serve . --port 3000
+
+.PHONY: bench
+bench: $(READY)  ## print the tables of benchmarks/
+	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+.PHONY: lock
+lock: $(READY)  ## compile the requirements files anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra train --extra dev $(COMPILE) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra serve $(COMPILE) -o requirements-serving.lock
+	$(BIN)/uv pip compile pyproject.toml --extra train --extra gpu $(COMPILE) -o requirements-gpu.lock
+
+COMPILE := --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

@@ -1,0 +1,248 @@
+"""Charts for people, as PNG files in one calm style that colour-blind readers can tell apart."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import EMOTIONS, FACE_SIZE, SPLITS
+from mien.files import write_file
+from mien.metrics import Reliability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, PAPER = "#22303c", "#6b7a86", "#e4e9ed", "#ffffff"
+# Okabe and Ito's colours, which stay apart under every common colour blindness; yellow is left out as too faint.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#22303c")
+
+DPI = 150
+CAPTION = 14
+"""Pixels of a face's own size kept free below it for its caption."""
+DARK = 0.5
+"""Share from which a cell of the confusion matrix is so dark that its text must be white."""
+
+STYLE: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": PAPER,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "figure.facecolor": PAPER,
+}
+
+
+def class_distribution(counts: Mapping[str, Mapping[str, int]], path: Path, note: str = "") -> None:
+    """Faces of each emotion in each split: `counts[split][emotion]`."""
+    with _style():
+        splits = [split for split in SPLITS if split in counts]
+        figure = _figure(10, 3.4)
+        panels = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
+        for axes, split in zip(panels, splits, strict=True):
+            values = [counts[split].get(emotion, 0) for emotion in EMOTIONS]
+            _bars(axes, values, f"{split}: {sum(values):,} faces")
+        panels[0].set_yticks(range(len(EMOTIONS)), EMOTIONS, color=INK)
+        panels[0].invert_yaxis()
+        _save(figure, path, "", note)
+
+
+def contact_sheet(images: NDArray[Any], labels: NDArray[Any], path: Path, note: str = "") -> None:
+    """The faces `(n, 48, 48[, 1])`, a row for each emotion in the order given."""
+    rows = [np.flatnonzero(labels == label) for label in range(len(EMOTIONS))]
+    with _style():
+        _gallery(images, rows, [["" for _ in row] for row in rows], path, "", note)
+
+
+def confusion_matrix(matrix: NDArray[np.int64], path: Path, note: str = "") -> None:
+    """Counts `(7, 7)`, actual emotions down and predicted across, coloured by share of the actual emotion."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    with _style():
+        figure = _figure(6.7, 6.7)
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), share in np.ndenumerate(shares):
+            colour = PAPER if share > DARK else INK
+            axes.text(column, row - 0.1, f"{share:.0%}", ha="center", va="center", color=colour)
+            axes.text(column, row + 0.24, f"{matrix[row, column]:,}", ha="center", va="center", color=colour, size=7)
+        axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=30, ha="right", rotation_mode="anchor", color=INK)
+        axes.set_yticks(range(len(EMOTIONS)), EMOTIONS, color=INK)
+        axes.set(xlabel="predicted", ylabel="actual")
+        axes.spines[:].set_visible(False)
+        _save(figure, path, "Confusion: share of the actual emotion, and faces", note)
+
+
+def reliability_diagram(curves: Mapping[str, Reliability], path: Path, note: str = "") -> None:
+    """Accuracy against confidence for each named curve, above how the faces spread over confidence."""
+    with _style():
+        figure = _figure(6, 6.6)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        upper.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)), label="perfect")
+        for (name, curve), colour, marker in zip(curves.items(), COLOURS, "osD^", strict=False):
+            some = curve.count > 0
+            size = 12 + 130 * curve.count[some] / curve.count.max()
+            upper.plot(curve.confidence[some], curve.accuracy[some], color=colour, linewidth=1.5)
+            upper.scatter(
+                curve.confidence[some], curve.accuracy[some], size, color=colour, marker=marker, alpha=0.8, label=name
+            )
+            lower.stairs(curve.count / curve.count.sum(), curve.edges, color=colour, linewidth=1.5)
+        upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
+        legend = upper.legend(loc="upper left")
+        for handle in legend.legend_handles[1:]:
+            handle.set_sizes([40])
+        lower.set(xlabel="confidence in the emotion named", ylabel="share of faces")
+        for axes in (upper, lower):
+            axes.grid(visible=True)
+        _save(figure, path, "Is a confidence of 80 % right 80 times in 100?", note)
+
+
+def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], path: Path, note: str = "") -> None:
+    """Loss, accuracy and macro-F1 by epoch for each family; training dashed, validation solid."""
+    panels = (("loss", "loss", "val_loss"), ("accuracy", "accuracy", "val_accuracy"), ("macro-F1", "", "val_macro_f1"))
+    with _style():
+        figure = _figure(12, 4)
+        for axes, (title, training, validation) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            for (family, history), colour in zip(histories.items(), COLOURS, strict=False):
+                _curve(axes, history.get(training, ()), colour, linestyle=(0, (3, 2)), linewidth=1, alpha=0.7)
+                _curve(axes, history.get(validation, ()), colour, linewidth=1.8)
+                axes.plot([], [], color=colour, label=family)
+            axes.set(title=title, xlabel="epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(visible=True)
+        figure.axes[-1].legend(loc="lower right")
+        _save(figure, path, "Learning curves: validation solid, training dashed", note)
+
+
+def example_errors(
+    images: NDArray[Any],
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    path: Path,
+    note: str = "",
+    *,
+    columns: int = 8,
+) -> None:
+    """The most confident mistakes for each actual emotion, each with what it was taken for and how surely."""
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = [np.flatnonzero((labels == label) & (predicted != label)) for label in range(len(EMOTIONS))]
+    rows = [row[np.argsort(-confidence[row], kind="stable")][:columns] for row in wrong]
+    captions = [[f"{EMOTIONS[predicted[face]]} {confidence[face]:.0%}" for face in row] for row in rows]
+    title = "Most confident mistakes: actual emotion at the left, answer below"
+    with _style():
+        _gallery(images, rows, captions, path, title, note)
+
+
+def families(results: Mapping[str, Mapping[str, float]], path: Path, winner: str = "", note: str = "") -> None:
+    """Validation accuracy, macro-F1 and mean recall of each family: `results[family][metric]`."""
+    names = sorted(results, key=lambda name: results[name]["macro_f1"])
+    scores = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("uar", "mean recall"))
+    with _style():
+        figure = _figure(8, 0.55 * len(names) + 1.9)
+        axes = figure.subplots()
+        for (key, title), colour, marker in zip(scores, COLOURS, "osD", strict=False):
+            values = [results[name][key] for name in names]
+            axes.scatter(values, range(len(names)), 60, color=colour, marker=marker, label=title, zorder=3)
+        for row, name in enumerate(names):
+            values = [results[name][key] for key, _ in scores]
+            axes.plot([min(values), max(values)], [row, row], color=MUTED, linewidth=1)
+            score = results[name]["macro_f1"]
+            axes.annotate(f"{score:.3f}", (score, row), (0, 8), textcoords="offset points", ha="center", color=INK)
+        labels = [f"{name} (winner)" if name == winner else name for name in names]
+        axes.set_yticks(range(len(names)), labels, color=INK)
+        axes.set(xlabel="score on validation, without leaked faces", ylim=(-0.6, len(names) - 0.4))
+        axes.margins(x=0.12)
+        axes.grid(visible=True, axis="x")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=3, bbox_transform=figure.transFigure)
+        _save(figure, path, "", note)
+
+
+def _bars(axes: "Axes", values: Sequence[int], title: str) -> None:
+    bars = axes.barh(range(len(values)), values, height=0.72, color=COLOURS[0])
+    total = max(sum(values), 1)
+    axes.bar_label(bars, [f"{value:,}  {value / total:.0%}" for value in values], padding=4, size=8, color=MUTED)
+    axes.set_title(title)
+    axes.set_xlim(0, max(*values, 1) * 1.42)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+
+
+def _gallery(
+    images: NDArray[Any],
+    rows: Sequence[NDArray[np.intp]],
+    captions: Sequence[Sequence[str]],
+    path: Path,
+    title: str,
+    note: str,
+) -> None:
+    """Rows of faces by emotion, three dots to a pixel, with captions below them."""
+    columns = max([len(row) for row in rows] + [6])
+    gap = CAPTION if any(any(row) for row in captions) else 4
+    down, across = FACE_SIZE + gap, FACE_SIZE + 4
+    # One picture, because a plot for each face takes Matplotlib seconds to lay out.
+    wall = np.full((down * len(rows), across * columns), 255, np.uint8)
+    figure, axes = _canvas(wall.shape, top=22 if title else 4)
+    for y, (emotion, row, texts) in enumerate(zip(EMOTIONS, rows, captions, strict=True)):
+        axes.text(-5, y * down + FACE_SIZE / 2, emotion, ha="right", va="center", size=11)
+        for x, (face, text) in enumerate(zip(row, texts, strict=True)):
+            wall[y * down :, x * across :][:FACE_SIZE, :FACE_SIZE] = images[face].reshape(FACE_SIZE, FACE_SIZE)
+            axes.text(x * across + FACE_SIZE / 2, y * down + FACE_SIZE + 2, text, ha="center", va="top", size=8)
+    axes.imshow(wall, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    _save(figure, path, title, note)
+
+
+def _canvas(shape: tuple[int, ...], top: int, left: int = 44, bottom: int = 12) -> "tuple[Figure, Axes]":
+    """A figure with one bare plot of exactly three dots to a pixel of a picture `shape`, and margins in such pixels."""
+    from matplotlib.figure import Figure
+
+    height, width = shape[0] + top + bottom, shape[1] + left
+    figure = Figure(figsize=(3 * width / DPI, 3 * height / DPI))
+    axes = figure.add_axes((left / width, bottom / height, shape[1] / width, shape[0] / height))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _curve(axes: "Axes", values: Sequence[float], colour: str, **style: Any) -> None:
+    if len(values):
+        # A lone epoch has no line to draw.
+        marker = "o" if len(values) == 1 else ""
+        axes.plot(range(1, len(values) + 1), values, color=colour, marker=marker, **style)
+
+
+def _style() -> Any:
+    import matplotlib as mpl
+
+    return mpl.rc_context(cast("Any", STYLE))
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+    return figure
+
+
+def _save(figure: "Figure", path: Path, title: str, note: str) -> None:
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+    if note:
+        figure.supxlabel(note, x=0.99, ha="right", size=8, color=MUTED)
+    # Without the library's name and version in it, the same data give the same bytes.
+    write_file(path, lambda target: figure.savefig(target, dpi=DPI, metadata={"Software": None}))

@@ -1,0 +1,169 @@
+"""The command `mien`: one command per stage, plus those for people. Heavy imports wait inside the commands."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mien.cli_fetch import fetch
+from mien.errors import MienError
+from mien.params import load
+
+
+class Commands(click.Group):
+    """Turns a user's mistake into one message on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except MienError as error:
+            click.secho("error: ", fg="red", err=True, nl=False)
+            click.echo(str(error), err=True)
+            sys.exit(1)
+
+
+def path_option(name: str, help: str, **more: Any) -> Any:
+    """A path that dvc.yaml (or the caller) must name."""
+    return click.option(name, type=click.Path(path_type=Path), required="default" not in more, help=help, **more)
+
+
+prepared_option = path_option("--prepared", "Folder that `prepare` makes.")
+report_option = path_option("--report", "JSON file to write.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@path_option("--params", "The parameter file.", default=Path("params.yaml"), show_default=True)
+@click.version_option(package_name="mien")
+@click.pass_context
+def main(ctx: click.Context, params: Path) -> None:
+    """Mien: facial-emotion classifiers, from labelled faces to a served model.
+
+    The stages run in order by `dvc repro`, which passes their paths from dvc.yaml.
+    """
+    ctx.obj = params
+
+
+main.add_command(fetch)
+
+
+@main.command()
+@path_option("--raw", "Folder that `fetch` makes.")
+@prepared_option
+@path_option("--plots", "Folder for charts.")
+@click.pass_obj
+def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
+    """Decode, clean and split the raw faces."""
+    loaded = load(params)
+    from mien.stages import prepare as stage
+
+    stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty())
+
+
+@main.command()
+@prepared_option
+@report_option
+@path_option("--data-docs", "Folder for Great Expectations' pages.")
+@click.pass_obj
+def validate(params: Path, prepared: Path, report: Path, data_docs: Path) -> None:
+    """Hold the data against their profile; stop the pipeline where they fail."""
+    loaded = load(params)
+    from mien.stages import validate as stage
+
+    stage.run(prepared, report, data_docs, loaded)
+
+
+@main.command()
+@click.argument("family")
+@prepared_option
+@report_option
+@click.pass_obj
+def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
+    """Search FAMILY's hyperparameters with Optuna."""
+    loaded = load(params)
+    loaded.family(family)
+    from mien.stages import tune as stage
+
+    stage.run(family, prepared, report, loaded)
+
+
+@main.command()
+@click.argument("family")
+@prepared_option
+@path_option("--tuned", "Report that `tune` wrote.")
+@path_option("--model", "Folder for model.keras and model.onnx.")
+@report_option
+@path_option("--checkpoints", "Folder to carry on from after a kill.")
+@click.pass_obj
+def train(
+    params: Path, family: str, prepared: Path, tuned: Path, model: Path, report: Path, checkpoints: Path
+) -> None:
+    """Train FAMILY with its best hyperparameters and export it to ONNX."""
+    loaded = load(params)
+    loaded.family(family)
+    from mien.stages import train as stage
+
+    stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
+
+
+@main.command()
+@prepared_option
+@path_option("--models", "Folder of the families' models.")
+@path_option("--train-reports", "Folder of the reports that `train` wrote.")
+@report_option
+@path_option("--plots", "Folder for charts and DVC plots.")
+@click.pass_obj
+def evaluate(params: Path, prepared: Path, models: Path, train_reports: Path, report: Path, plots: Path) -> None:
+    """Choose the best family on validation faces and score it once on test faces."""
+    loaded = load(params)
+    from mien.stages import evaluate as stage
+
+    stage.run(prepared, models, train_reports, report, plots, loaded)
+
+
+@main.command()
+@path_option("--evaluation", "Report that `evaluate` wrote.")
+@path_option("--models", "Folder of the families' models.")
+@path_option("--plots", "Folder of the charts, kept with the version.")
+@report_option
+@click.pass_obj
+def promote(params: Path, evaluation: Path, models: Path, plots: Path, report: Path) -> None:
+    """Register the winner in MLflow; make it champion where it clears the floor and beats the incumbent."""
+    loaded = load(params)
+    from mien.stages import promote as stage
+
+    stage.run(evaluation, models, plots, report, loaded)
+
+
+@main.command()
+@path_option("--promotion", "Report that `promote` wrote.")
+@path_option("--champion", "Folder for the champion as it is served.")
+@report_option
+@click.pass_obj
+def package(params: Path, promotion: Path, champion: Path, report: Path) -> None:
+    """Build the Bento of the champion."""
+    loaded = load(params)
+    from mien.stages import package as stage
+
+    stage.run(promotion, champion, report, loaded)
+
+
+@main.command()
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@path_option("--champion", "Folder of the champion.", default=None)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+def predict(photos: tuple[Path, ...], champion: Path | None, as_json: bool) -> None:
+    """The emotions in PHOTOS."""
+    from mien.predictions import run
+
+    run(photos, champion, as_json)
+
+
+@main.command()
+@path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
+def demo(folder: Path) -> None:
+    """Run the whole pipeline on drawn faces, in a folder of its own."""
+    from mien.demo import run
+
+    run(folder)

@@ -1,0 +1,51 @@
+"""Write files whole or not at all: beside the target first, then renamed over it."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from mien.errors import MienError
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then rename it to `path`; a failure leaves `path` as it was.
+
+    Raises MienError where the folder cannot be written or the disk is full.
+    """
+    # The name stays last: writers such as Keras and Matplotlib choose the format by its ending.
+    temporary = path.with_name(f".{uuid4().hex[:8]}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise MienError(f"Cannot write {path}: {error.strerror or error}. Free the disk or mend the rights.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as indented JSON with a final newline; NaN and infinity are refused."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_file(path, lambda target: _write_text(target, text))
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """Read a JSON object; the error for a missing or broken file names the command that makes it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MienError(f"{path} is missing. Make it with `{made_by}`.") from None
+    except json.JSONDecodeError as error:
+        raise MienError(f"{path} is not valid JSON ({error}). Make it anew with `{made_by}`.") from None
+    if not isinstance(content, dict):
+        raise MienError(f"{path} holds {type(content).__name__}, expected an object. Make it anew with `{made_by}`.")
+    return content
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,68 @@
+"""How far a training has come, kept after every epoch so that a kill loses no more than one."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.files import read_json, write_file, write_json
+
+History = dict[str, list[float]]
+Weights = list[NDArray[np.generic]]
+
+
+@dataclass
+class State:
+    """How far a training has come; `best` is the epoch (from 1) of the highest validation macro-F1."""
+
+    fingerprint: str
+    epoch: int = 0
+    best: int = 0
+    seconds: float = 0.0
+    history: History = field(default_factory=dict)
+
+    def record(self, numbers: dict[str, float], seconds: float) -> None:
+        """Append one epoch's numbers."""
+        for name, value in numbers.items():
+            self.history.setdefault(name, []).append(value)
+        self.epoch, self.seconds = self.epoch + 1, self.seconds + seconds
+        if numbers["val_macro_f1"] > max(self.history["val_macro_f1"][:-1], default=-1.0):
+            self.best = self.epoch
+
+
+class Checkpoints:
+    """A folder with the last and the best epoch; `state.json` names them and is replaced last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def resume(self, learner: keras.Model, fingerprint: str) -> State:
+        """Load the last epoch into `learner` where it belongs to the same plan, else start anew."""
+        path = self.folder / "state.json"
+        state = State(**read_json(path, made_by="mien train")) if path.exists() else State("")
+        if state.fingerprint != fingerprint:
+            return State(fingerprint)
+        learner.optimizer.build(learner.trainable_variables)
+        learner.load_weights(self._path("last", state.epoch))
+        return state
+
+    def keep(self, learner: keras.Model, best: Weights, state: State) -> None:
+        """Write the epoch's weights and optimiser, then the state, then remove what neither needs."""
+        write_file(self._path("last", state.epoch), learner.save_weights)
+        if state.best == state.epoch:
+            write_file(self._path("best", state.best), lambda path: np.savez(path, *best))
+        write_json(self.folder / "state.json", asdict(state))
+        needed = {self._path("last", state.epoch), self._path("best", state.best)}
+        for path in {*self.folder.glob("last-*"), *self.folder.glob("best-*")} - needed:
+            path.unlink()
+
+    def load_best(self, state: State) -> Weights:
+        """The weights of the best epoch."""
+        with np.load(self._path("best", state.best)) as arrays:
+            return [arrays[name] for name in arrays.files]
+
+    def _path(self, which: str, epoch: int) -> Path:
+        ending = {"last": "weights.h5", "best": "npz"}[which]
+        return self.folder / f"{which}-{epoch:04d}.{ending}"

@@ -1,0 +1,81 @@
+"""What the machine offers a training: precision, devices, and their description for the reports."""
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+
+def quiet() -> None:
+    """Keep TensorFlow's start-up notices off the terminal; call before the first import of Keras."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that the Keras backend sees."""
+    import keras
+
+    try:
+        return [str(device) for device in keras.distribution.list_devices("gpu")]
+    except RuntimeError:  # JAX's answer where there is none
+        return []
+
+
+def precision(wanted: str) -> str:
+    """Keras' dtype policy: `mixed_bfloat16` where `auto` finds a GPU or a processor with bfloat16 arithmetic."""
+    if wanted != "auto":
+        return wanted
+    return "mixed_bfloat16" if gpus() or {"amx_bf16", "avx512_bf16"} & cpu_flags() else "float32"
+
+
+def cpu_flags() -> set[str]:
+    """The processor's features as Linux names them; empty elsewhere."""
+    lines = _cpuinfo()
+    return set(lines.get("flags", "").split())
+
+
+def every_gpu() -> AbstractContextManager[Any]:
+    """A scope to build and compile in, so that batches are divided among all visible GPUs."""
+    import keras
+
+    if len(gpus()) < 2:
+        return nullcontext()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        scope: AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
+        return scope
+    scope = keras.distribution.DataParallel().scope()
+    return scope
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and the backend; on a CPU also ask TensorFlow for deterministic kernels."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow" and not gpus():
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, GPUs, Keras backend and versions, as the reports tell them."""
+    import keras
+
+    return {
+        "processor": _cpuinfo().get("model name", platform.processor() or platform.machine()),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": gpus(),
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _cpuinfo() -> dict[str, str]:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

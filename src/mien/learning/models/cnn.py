@@ -1,0 +1,14 @@
+"""A plain convolutional network whose blocks stand in params.yaml."""
+
+from mien.errors import MienError
+from mien.learning.models.backbone import Tensor, conv_blocks
+from mien.params import Architecture
+
+PRETRAINED = ""
+
+
+def features(x: Tensor, architecture: Architecture) -> Tensor:
+    """Blocks of 3×3 convolutions, max-pooled."""
+    if not architecture.blocks:
+        raise MienError("cnn needs model.blocks, for example [[32], [64], [128, 128]]: filters block by block.")
+    return conv_blocks(x, architecture.blocks, architecture)

@@ -1,0 +1,129 @@
+"""Hyperparameter search with Optuna: seeded TPE, median pruning, resumable after a kill."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from mien.errors import MienError
+from mien.params import Dimension, Tune
+
+STORAGE_VARIABLE = "OPTUNA_STORAGE"
+
+Pruned = optuna.TrialPruned
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: its number, the values it was given (dotted keys), and where it reports its progress."""
+
+    number: int
+    values: Mapping[str, Any]
+    inner: optuna.Trial
+
+    def hopeless(self, step: int, score: float) -> bool:
+        """Report a score after `step` epochs; true where the trial trails the median and should raise Pruned."""
+        self.inner.report(score, step)
+        return self.inner.should_prune()
+
+
+Objective = Callable[[Trial], float]
+
+
+def search(
+    name: str,
+    space: Mapping[str, Dimension],
+    start: Mapping[str, Any],
+    objective: Objective,
+    budget: Tune,
+    seed: int,
+) -> dict[str, Any]:
+    """Maximise `objective` over `space` until the budget is spent; a study of the same name is carried on.
+
+    The first trial takes the values of `start`, so that a search never ends below the recipe it began with. Answers
+    `best` (value and params; both empty where no trial finished) and `trials`.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _study(name, budget, seed)
+    study.enqueue_trial(dict(start), skip_if_exists=True)
+    missing = budget.trials - len(_finished(study))
+    seconds = budget.minutes * 60 - sum(trial.duration.total_seconds() for trial in _finished(study))
+    if missing > 0 and seconds > 0:
+        study.optimize(
+            lambda trial: objective(Trial(trial.number, _suggest(trial, space), trial)),
+            n_trials=missing,
+            timeout=seconds,
+        )
+    return _summary(study)
+
+
+def _study(name: str, budget: Tune, seed: int) -> optuna.Study:
+    address = os.environ.get(STORAGE_VARIABLE) or budget.storage
+    study = optuna.create_study(study_name=name, storage=_storage(address), direction="maximize", load_if_exists=True)
+    if address.startswith("journal:"):
+        # A journal serves one process at a time here: what still runs was killed, and would never end.
+        for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    # The seed moves on with the study, or a resumed search would draw its first values again.
+    drawn = len(study.trials)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + drawn, n_startup_trials=budget.startup_trials)
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=budget.startup_trials, n_warmup_steps=1)
+    return study
+
+
+def _storage(address: str) -> optuna.storages.BaseStorage:
+    """A journal file (`journal:PATH`) or any database that SQLAlchemy knows by URL."""
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if address.startswith("journal:"):
+        return JournalStorage(JournalFileBackend(address.removeprefix("journal:")))
+    try:
+        with warnings.catch_warnings():
+            # The heartbeat, which notices killed workers, still counts as experimental.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return RDBStorage(address, heartbeat_interval=60, grace_period=180)
+    except Exception as error:  # SQLAlchemy's and the drivers' own kinds
+        raise MienError(
+            f"Optuna cannot open the storage {address!r} ({error}). Expected journal:PATH or a database URL such as "
+            "postgresql://…; set tune.storage in params.yaml or OPTUNA_STORAGE."
+        ) from error
+
+
+def _suggest(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
+    return {key: _draw(trial, key, dimension) for key, dimension in space.items()}
+
+
+def _draw(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
+    if dimension.choices:
+        return trial.suggest_categorical(key, dimension.choices)
+    if dimension.low is None or dimension.high is None or dimension.low > dimension.high:
+        raise MienError(f"search {key}: give low and high (low ≤ high), or a list of choices.")
+    return trial.suggest_float(key, dimension.low, dimension.high, log=dimension.log)
+
+
+def _finished(study: optuna.Study) -> list[Any]:
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _summary(study: optuna.Study) -> dict[str, Any]:
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    best = max(complete, key=lambda trial: trial.value, default=None)
+    return {
+        "best": {"value": best.value if best else None, "params": best.params if best else {}},
+        "trials": [
+            {
+                "number": trial.number,
+                "state": trial.state.name.lower(),
+                "value": trial.value,
+                "params": trial.params,
+                "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
+            }
+            for trial in study.trials
+            if trial.state.is_finished()
+        ],
+    }

@@ -1,0 +1,174 @@
+"""Compile, fit, resume: Keras and NumPy only, so that a training runs on any GPU box."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import Split, digest
+from mien.emotions import EMOTIONS
+from mien.files import write_file
+from mien.learning import hardware, models
+from mien.learning.augmentation import Augment
+from mien.learning.batches import Batches
+from mien.learning.checkpoints import Checkpoints, State
+from mien.learning.optimizers import optimizer, plateau
+from mien.metrics import accuracy, macro_f1
+from mien.params import Architecture, Training
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a training's outcome; leaked validation rows are left out of `validation`."""
+
+    architecture: Architecture
+    recipe: Training
+    training: Split
+    validation: Split
+    seed: int
+
+    @classmethod
+    def of(cls, architecture: Architecture, recipe: Training, training: Split, validation: Split, seed: int) -> "Plan":
+        """The plan on what the recipe takes of these splits."""
+        chosen = training.stratified(recipe.max_rows, seed)
+        return cls(architecture, recipe, chosen, validation.without_leaks(), seed)
+
+    @cached_property
+    def precision(self) -> str:
+        """Keras' dtype policy on this machine."""
+        return hardware.precision(self.recipe.precision)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What a checkpoint must share with the training that would carry it on."""
+        data = digest([self.training, self.validation])
+        parts = [asdict(self.architecture), asdict(self.recipe), self.seed, self.precision, data]
+        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained network with its best epoch's weights, and how it came about."""
+
+    network: keras.Model
+    state: State
+    images_per_second: float
+
+
+def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None = None, bar: bool = False) -> Result:
+    """Train, and keep the epoch of the highest validation macro-F1.
+
+    With `checkpoints` every epoch is kept there, and the same plan carries on where it stopped. `on_epoch(epoch,
+    numbers)` may raise to end the training early; `bar` shows a progress bar.
+    """
+    hardware.seed_everything(plan.seed)
+    with hardware.every_gpu():
+        network, learner = _compile(plan)
+    keeper = Checkpoints(checkpoints) if checkpoints else None
+    state = keeper.resume(learner, plan.fingerprint) if keeper else State(plan.fingerprint)
+    best = keeper.load_best(state) if keeper and state.best else network.get_weights()
+    while state.epoch < plan.recipe.epochs and not _patience_is_over(state, plan.recipe):
+        started = time.monotonic()
+        numbers = _fit_epoch(learner, plan, state, bar)
+        with _averaged(learner):
+            numbers |= _validate(network, plan.validation)
+            state.record(numbers, time.monotonic() - started)
+            if state.best == state.epoch:
+                best = network.get_weights()
+        if keeper:
+            keeper.keep(learner, best, state)
+        if on_epoch:
+            on_epoch(state.epoch, numbers)
+    network.set_weights(best)
+    return Result(network, state, state.epoch * len(plan.training) / max(state.seconds, 1e-9))
+
+
+def predict(network: keras.Model, split: Split, rows: int = 512) -> NDArray[np.float32]:
+    """Probabilities `(n, 7)` of a split's faces."""
+    parts = [split.images[i : i + rows].astype(np.float32) for i in range(0, len(split), rows)]
+    answers = [np.asarray(network.predict_on_batch(part), np.float32) for part in parts]
+    return np.concatenate(answers) if answers else np.zeros((0, len(EMOTIONS)), np.float32)
+
+
+def export(network: keras.Model, architecture: Architecture, path: Path) -> None:
+    """Write the network as ONNX: faces `(n, 48, 48, 1)` float32 → probabilities `(n, 7)`, n free; in float32."""
+    plain = models.build(architecture)
+    plain.set_weights(network.get_weights())
+    plain(np.zeros((1, *plain.input_shape[1:]), np.float32))
+    write_file(path, lambda target: plain.export(str(target), format="onnx", verbose=False))
+
+
+def _compile(plan: Plan) -> tuple[keras.Model, keras.Model]:
+    """The network, and the learner around it that augments and is fitted."""
+    keras.config.set_dtype_policy(plan.precision)
+    try:
+        network = models.build(plan.architecture)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    faces = keras.Input(network.input_shape[1:], dtype="float32")
+    learner = keras.Model(faces, network(Augment(plan.recipe.augmentation, plan.seed)(faces)))
+    on_cpu = keras.backend.backend() == "tensorflow" and not hardware.gpus()
+    learner.compile(
+        optimizer=optimizer(plan.recipe, max(1, len(plan.training) // plan.recipe.batch_size)),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=False if on_cpu else "auto",  # XLA halves TensorFlow's speed on a CPU
+    )
+    return network, learner
+
+
+def _fit_epoch(learner: keras.Model, plan: Plan, state: State, bar: bool) -> dict[str, float]:
+    for number, generator in enumerate(_generators(learner)):
+        # Draws depend on the epoch and not on what was drawn before, so that a resumed training draws the same.
+        generator.state.assign(np.array([plan.seed + number, state.epoch], dtype=generator.state.dtype))
+    if plan.recipe.schedule == "plateau":
+        learner.optimizer.learning_rate = plan.recipe.learning_rate * plateau(state.history.get("val_macro_f1", []))
+    batches = Batches(plan.training, plan.recipe, plan.seed, state.epoch)
+    logs = learner.fit(batches, verbose=1 if bar else 0, shuffle=False).history
+    rate = float(keras.ops.convert_to_numpy(learner.optimizer.learning_rate))
+    return {"loss": logs["loss"][0], "accuracy": logs["accuracy"][0], "learning_rate": rate}
+
+
+def _validate(network: keras.Model, validation: Split) -> dict[str, float]:
+    probabilities = predict(network, validation)
+    labels, guesses = validation.labels, probabilities.argmax(axis=1)
+    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return {
+        "val_loss": float(-np.log(np.maximum(right, 1e-12)).mean()),
+        "val_accuracy": float(accuracy(labels, guesses)),
+        "val_macro_f1": float(macro_f1(labels, guesses)),
+    }
+
+
+@contextmanager
+def _averaged(learner: keras.Model) -> Iterator[None]:
+    """Inside, the network carries the moving average of its weights, where the optimiser keeps one."""
+    variables = learner.trainable_variables if learner.optimizer.use_ema else []
+    raw = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    if variables:
+        learner.optimizer.finalize_variable_values(variables)
+    yield
+    for variable, value in zip(variables, raw, strict=True):
+        variable.assign(value)
+
+
+def _patience_is_over(state: State, recipe: Training) -> bool:
+    return bool(recipe.patience) and state.epoch - state.best >= recipe.patience
+
+
+def _generators(layer: Any) -> Iterator[Any]:
+    for inner in getattr(layer, "layers", []):
+        if hasattr(inner, "seed_generator"):
+            yield inner.seed_generator
+        yield from _generators(inner)

@@ -1,0 +1,179 @@
+"""Scores of a classifier: pure functions of labels `(n,)`, predicted labels `(n,)` and probabilities `(n, 7)`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import EMOTIONS
+from mien.errors import MienError
+
+Labels = NDArray[Any]
+Floats = NDArray[np.floating[Any]]
+
+TINY = 1e-12
+"""A probability of zero counts as this much, so that logarithms stay finite."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Faces by confidence: the edges of the bins `(b + 1,)`; count, mean confidence and accuracy of each `(b,)`."""
+
+    edges: NDArray[np.float64]
+    count: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def confusion(labels: Labels, predicted: Labels) -> NDArray[np.int64]:
+    """Counts `(7, 7)`: row = actual emotion, column = predicted emotion."""
+    _check(labels, predicted)
+    n = len(EMOTIONS)
+    return np.bincount(labels.astype(np.int64) * n + predicted, minlength=n * n).reshape(n, n)
+
+
+def accuracy(labels: Labels, predicted: Labels) -> float:
+    """Share of the faces whose emotion was named right."""
+    _check(labels, predicted)
+    return float(np.mean(labels == predicted))
+
+
+def macro_f1(labels: Labels, predicted: Labels) -> float:
+    """Mean F1 of the emotions that occur in either array (scikit-learn's convention)."""
+    matrix = confusion(labels, predicted)
+    occurring = matrix.sum(axis=0) + matrix.sum(axis=1)
+    return float(np.mean(2 * np.diag(matrix)[occurring > 0] / occurring[occurring > 0]))
+
+
+def uar(labels: Labels, predicted: Labels) -> float:
+    """Unweighted average recall over the emotions that occur in `labels`: balanced accuracy."""
+    return float(np.mean(list(recalls(labels, predicted).values())))
+
+
+def recalls(labels: Labels, predicted: Labels) -> dict[str, float]:
+    """Recall of each emotion that occurs in `labels`."""
+    return {emotion: row["recall"] for emotion, row in per_emotion(labels, predicted).items() if row["support"]}
+
+
+def per_emotion(labels: Labels, predicted: Labels) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and support of every emotion; a ratio without cases is 0."""
+    matrix = confusion(labels, predicted)
+    rows = {}
+    for index, emotion in enumerate(EMOTIONS):
+        hits, support, named = matrix[index, index], matrix[index].sum(), matrix[:, index].sum()
+        rows[emotion] = {
+            "precision": float(hits / max(named, 1)),
+            "recall": float(hits / max(support, 1)),
+            "f1": float(2 * hits / max(support + named, 1)),
+            "support": int(support),
+        }
+    return rows
+
+
+def nll(probabilities: Floats, labels: Labels) -> float:
+    """Mean negative log likelihood of the labels, in nats."""
+    _check(labels, probabilities)
+    return float(-np.mean(np.log(np.maximum(_of_labels(probabilities, labels), TINY))))
+
+
+def brier(probabilities: Floats, labels: Labels) -> float:
+    """Mean squared distance between the probabilities and the one-hot label: 0 best, 2 worst (Brier 1950)."""
+    _check(labels, probabilities)
+    squares = np.square(probabilities.astype(np.float64)).sum(axis=1)
+    return float(np.mean(squares - 2 * _of_labels(probabilities, labels) + 1))
+
+
+def reliability(probabilities: Floats, labels: Labels, bins: int = 15) -> Reliability:
+    """Confidence against accuracy in bins of equal width; an empty bin has 0 for both."""
+    _check(labels, probabilities)
+    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    sums = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
+    means = [total / np.maximum(count, 1) for total in sums]
+    return Reliability(np.linspace(0, 1, bins + 1), count, means[0], means[1])
+
+
+def ece(probabilities: Floats, labels: Labels, bins: int = 15) -> float:
+    """Expected calibration error: mean gap between confidence and accuracy over the bins (Guo et al. 2017)."""
+    binned = reliability(probabilities, labels, bins)
+    return float(np.sum(binned.count * np.abs(binned.confidence - binned.accuracy)) / binned.count.sum())
+
+
+def apply_temperature(probabilities: Floats, temperature: float) -> NDArray[np.float64]:
+    """Probabilities `(n, 7)` of the same logits divided by `temperature`: above 1 softens, below 1 sharpens."""
+    if not temperature > 0:
+        raise MienError(f"Temperature is {temperature!r}, expected a number above 0.")
+    logits = np.log(np.maximum(probabilities.astype(np.float64), TINY)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def fit_temperature(probabilities: Floats, labels: Labels) -> float:
+    """The temperature in [0.05, 20] that gives `labels` the least negative log likelihood (Guo et al. 2017)."""
+    from scipy.optimize import minimize_scalar
+
+    _check(labels, probabilities)
+    low, high = np.log(0.05), np.log(20)
+    found = minimize_scalar(
+        lambda power: nll(apply_temperature(probabilities, float(np.exp(power))), labels),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def wilson_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of the share `k / n`; without cases it is (0, 1)."""
+    if not 0 <= k <= n:
+        raise ValueError(f"k is {k}, expected 0 to n = {n}")
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = (k + z * z / 2) / (n + z * z)
+    half = z * np.sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def bootstrap_interval(
+    score: Callable[[Labels, Labels], float],
+    labels: Labels,
+    predicted: Labels,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of `score(labels, predicted)` over faces drawn with replacement."""
+    _check(labels, predicted)
+    random = np.random.default_rng(seed)
+    drawn = (random.integers(0, len(labels), len(labels)) for _ in range(resamples))
+    scores = [score(labels[rows], predicted[rows]) for rows in drawn]
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mcnemar(labels: Labels, a: Labels, b: Labels) -> float:
+    """Exact two-sided p-value that predictions `a` and `b` are equally often right (McNemar 1947)."""
+    from scipy.stats import binomtest
+
+    _check(labels, a)
+    _check(labels, b)
+    only_a, only_b = int(np.sum((a == labels) & (b != labels))), int(np.sum((b == labels) & (a != labels)))
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def _of_labels(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
+    return probabilities[np.arange(len(labels)), labels].astype(np.float64)
+
+
+def _check(labels: Labels, answers: NDArray[Any]) -> None:
+    if len(labels) == 0:
+        raise MienError("There are no faces to score: the split is empty, or every row of it is flagged as leaked.")
+    shapes = ((len(labels),), (len(labels), len(EMOTIONS)))
+    if labels.shape != shapes[0] or answers.shape not in shapes:
+        raise ValueError(f"labels are {labels.shape}, answers {answers.shape}: expected (n,) and (n,) or (n, 7)")

@@ -1,0 +1,303 @@
+"""params.yaml as frozen dataclasses; unknown, missing or out-of-range keys are refused by name."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from mien.errors import MienError
+
+T = TypeVar("T")
+
+
+def between(low: float, high: float = float("inf"), **options: Any) -> Any:
+    """A number field that must lie in [low, high]."""
+    return field(metadata={"range": (low, high)}, **options)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """What becomes of doubtful rows; official test splits stay whole whatever these say."""
+
+    copies: Literal["keep", "drop"]
+    conflicts: Literal["keep", "drop"]
+    flat: Literal["keep", "drop"]
+    placeholders: Literal["keep", "drop"]
+    leaks: Literal["flag", "drop_from_train"]
+
+
+@dataclass(frozen=True)
+class Validate:
+    """Which profile the data must fit (`auto`: by the data's own name) and how strictly."""
+
+    profile: str
+    probe: bool
+    class_drift: float = between(0, 1)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """In-graph augmentation of training batches; every field 0 (or false) switches its step off.
+
+    rotation is in degrees, shift and zoom are shares of the side, brightness and contrast are relative
+    strengths, erasing is the probability of hiding one random rectangle.
+    """
+
+    flip: bool = False
+    rotation: float = between(0, 180, default=0.0)
+    shift: float = between(0, 0.5, default=0.0)
+    zoom: float = between(0, 0.9, default=0.0)
+    brightness: float = between(0, 1, default=0.0)
+    contrast: float = between(0, 1, default=0.0)
+    erasing: float = between(0, 1, default=0.0)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training recipe: optimiser, schedule, regularisation and budget."""
+
+    epochs: int = between(1)
+    batch_size: int = between(1)
+    optimizer: Literal["sgd", "adam", "adamw"]
+    learning_rate: float = between(0)
+    schedule: Literal["constant", "cosine", "plateau"]
+    augmentation: Augmentation
+    momentum: float = between(0, 1, default=0.9)
+    weight_decay: float = between(0, default=0.0)
+    label_smoothing: float = between(0, 1, default=0.0)
+    mixup: float = between(0, default=0.0)
+    ema: float = between(0, 0.99999, default=0.0)
+    balance: Literal["none", "weights", "sampling"] = "none"
+    patience: int = between(0, default=0)
+    warmup: float = between(0, 1, default=0.0)
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    max_rows: int = between(0, default=0)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The keywords that every family is built from.
+
+    network names the module in learning/models and is the family's own name where left out; blocks (cnn only) lists the filters of each block's convolutions, blocks being divided by pooling;
+    width scales every channel count; l2 is one number or one per block; weights is `imagenet` or null.
+    """
+
+    network: str = ""
+    input_size: int = between(16, 512, default=48)
+    weights: Literal["imagenet"] | None = None
+    width: float = between(0.01, 4, default=1.0)
+    blocks: tuple[tuple[int, ...], ...] = ()
+    batch_norm: Literal["none", "conv", "block"] = "conv"
+    block_dropout: float = between(0, 0.95, default=0.0)
+    pooling: Literal["flatten", "avg", "max"] = "avg"
+    dense: tuple[int, ...] = ()
+    dropout: float = between(0, 0.95, default=0.0)
+    l2: float | tuple[float, ...] = 0.0
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched parameter: an interval or a list of choices."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[float | str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family: its network, what it changes in `train:`, and what Optuna searches (dotted keys)."""
+
+    model: Architecture
+    train: Mapping[str, Any]
+    search: Mapping[str, Dimension]
+
+
+@dataclass(frozen=True)
+class Tune:
+    """The budget of one Optuna study: it ends at `trials` or after `minutes`, whichever is first."""
+
+    trials: int = between(0)
+    minutes: float = between(0)
+    epochs: int = between(1)
+    max_rows: int = between(0)
+    startup_trials: int = between(0)
+    storage: str
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How probabilities are scored."""
+
+    tta: Literal["none", "flip"]
+    ece_bins: int = between(2)
+    bootstrap: int = between(0)
+
+
+@dataclass(frozen=True)
+class Promote:
+    """The gate to alias `champion`."""
+
+    model: str
+    floor: float = between(0, 1)
+
+
+@dataclass(frozen=True)
+class Package:
+    """What the Bento carries and how the service behaves."""
+
+    detector: Literal["auto", "haar", "yunet"]
+    uncertain_below: float = between(0, 1)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    seed: int = between(0)
+    prepare: Prepare
+    validate: Validate
+    tune: Tune
+    train: Training
+    evaluate: Evaluate
+    promote: Promote
+    package: Package
+    families: Mapping[str, Family]
+
+    def family(self, name: str) -> Family:
+        """The block of one family; an unknown name is refused with those there are."""
+        if name not in self.families:
+            known = ", ".join(self.families)
+            raise MienError(f"Unknown family {name!r}: params.yaml has {known}. Add a block under families:.")
+        return self.families[name]
+
+    def training(self, name: str, chosen: Mapping[str, Any] | None = None) -> tuple[Architecture, Training]:
+        """Network and recipe of a family: `train:`, the family's changes to it, then `chosen` dotted keys."""
+        family = self.family(name)
+        recipe = merge(dataclasses.asdict(self.train), family.train)
+        model = dataclasses.asdict(family.model)
+        tree: dict[str, Any] = {"model": {**model, "network": model["network"] or name}, "train": recipe}
+        for key, value in (chosen or {}).items():
+            tree = merge(tree, _nest(key, value))
+        place = f"families.{name}"
+        return (
+            build(Architecture, tree["model"], f"{place}.model"),
+            build(Training, tree["train"], f"{place}.train"),
+        )
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml; every error names the key, what stands there and what was expected."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MienError(f"{path} is missing. Run mien in the project's root, or pass --params FILE.") from None
+    except yaml.YAMLError as error:
+        raise MienError(f"{path} is not valid YAML: {error}") from None
+    params = build(Params, tree, "")
+    for name in params.families:
+        params.training(name)
+        for key in params.families[name].search:
+            _check_key(key, f"families.{name}.search")
+    return params
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def build(cls: type[T], tree: Any, place: str) -> T:
+    """Make the dataclass `cls` from parsed YAML, refusing what does not fit by its dotted key."""
+    if not isinstance(tree, Mapping):
+        raise MienError(f"{place or 'params.yaml'} is {tree!r}, expected a mapping with keys {_names(cls)}.")
+    hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in tree:
+        if key not in fields:
+            raise MienError(f"Unknown key {_join(place, key)}: expected one of {_names(cls)}.")
+    values = {}
+    for name, spec in fields.items():
+        if name in tree:
+            values[name] = _convert(hints[name], tree[name], _join(place, name))
+            _check_range(spec, values[name], _join(place, name))
+        elif spec.default is dataclasses.MISSING:
+            raise MienError(f"Missing key {_join(place, name)} in params.yaml.")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, place: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, place)  # type: ignore[arg-type]
+    if origin is Literal and value in arguments:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _convert_union(arguments, value, place)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+    if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
+        if isinstance(value, Mapping):
+            return {str(k): _convert(arguments[1], v, _join(place, k)) for k, v in value.items()}
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    raise MienError(f"{place} is {value!r}, expected {_describe(hint)}.")
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
+    for option in options:
+        try:
+            return None if option is types.NoneType and value is None else _convert(option, value, place)
+        except MienError:
+            continue
+    raise MienError(f"{place} is {value!r}, expected {' or '.join(map(_describe, options))}.")
+
+
+def _check_range(spec: "dataclasses.Field[Any]", value: Any, place: str) -> None:
+    if "range" in spec.metadata:
+        low, high = spec.metadata["range"]
+        if not low <= value <= high:
+            limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+            raise MienError(f"{place} is {value!r}, expected a number {limit}.")
+
+
+def _check_key(key: str, place: str) -> None:
+    cls: Any = {"model": Architecture, "train": Training}.get(key.split(".")[0])
+    for part in key.split(".")[1:]:
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        cls = hints.get(part)
+    if cls is None or "." not in key:
+        raise MienError(f"{place} has {key!r}, expected a dotted key such as train.learning_rate or model.dropout.")
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", types.NoneType: "null"}
+    return names.get(hint, "a list" if typing.get_origin(hint) is tuple else "a mapping")
+
+
+def _names(cls: Any) -> str:
+    return ", ".join(f.name for f in dataclasses.fields(cls))
+
+
+def _join(place: str, key: Any) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    head, _, rest = key.partition(".")
+    return {head: _nest(rest, value) if rest else value}

@@ -1,0 +1,1 @@
+"""What is kept and trusted: runs, model versions, aliases, provenance."""

@@ -1,0 +1,94 @@
+"""Where a run comes from: code, data, packages and machine, as flat tags."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("mien", "keras", "tensorflow", "jax", "torch", "numpy", "onnx", "optuna")
+
+
+def tags(root: Path = Path()) -> dict[str, str]:
+    """What is known of commit, data, packages and hardware; what is not known has no tag."""
+    found = {"python": platform.python_version(), "hardware": hardware()}
+    found |= {"backend": os.environ.get("KERAS_BACKEND", "")}
+    found |= {name: version for name in PACKAGES if (version := _version(name))}
+    found |= {"git.commit": commit(root), "git.dirty": _dirty(root), "dvc.data": data_hash(root)}
+    found |= {"mlflow.source.git.commit": found["git.commit"], "mlflow.source.name": _program()}
+    found |= {"mlflow.source.type": "LOCAL", "mlflow.user": os.environ.get("USER", "")}
+    return {key: value for key, value in found.items() if value}
+
+
+def commit(root: Path = Path()) -> str:
+    """The checked-out commit; empty outside Git."""
+    return _git(root, "rev-parse", "HEAD")
+
+
+def data_hash(root: Path = Path()) -> str:
+    """DVC's md5 of data/raw, from data/raw.dvc or dvc.lock; empty where DVC does not track it."""
+    import yaml
+
+    pointer, lock = root / "data" / "raw.dvc", root / "dvc.lock"
+    try:
+        if pointer.exists():
+            return str(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
+    except (yaml.YAMLError, KeyError, IndexError, TypeError):
+        # A half-merged lock file is DVC's to complain of: a missing tag is no reason to lose a run.
+        return ""
+    used: list[dict[str, Any]] = [dep for stage in stages.values() for dep in stage.get("deps", ())]
+    return next((str(dep["md5"]) for dep in used if dep.get("path") == "data/raw" and "md5" in dep), "")
+
+
+def packages() -> str:
+    """Every installed package as `name==version`, one per line."""
+    found = {f"{dist.name}=={dist.version}" for dist in metadata.distributions() if dist.name}
+    return "\n".join(sorted(found, key=str.lower)) + "\n"
+
+
+def hardware() -> str:
+    """Processor, cores and memory in a few words."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, {_memory_gib()} GiB"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _memory_gib() -> int:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    except (ValueError, OSError):
+        return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _dirty(root: Path) -> str:
+    return "true" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _program() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500]

@@ -1,0 +1,1 @@
+"""What answers: photos in, emotions out, without anything of training."""

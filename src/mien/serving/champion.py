@@ -1,0 +1,74 @@
+"""The champion on disk: one ONNX file and the card that says where it comes from."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mien.errors import MienError
+from mien.files import read_json, write_json
+
+CHAMPION_VARIABLE = "MIEN_CHAMPION"
+FOLDER = Path("models/champion")
+MODEL_FILE = "model.onnx"
+CARD_FILE = "champion.json"
+MADE_BY = "dvc repro"
+
+
+@dataclass(frozen=True)
+class Card:
+    """champion.json: the version served, how sure it must be, and its lineage."""
+
+    version: str
+    temperature: float
+    uncertain_below: float
+    detector: str
+    family: str = ""
+    data_name: str = ""
+    data_digest: str = ""
+    git_commit: str = ""
+    synthetic: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what would make every answer wrong. Raises MienError."""
+        if not 0 < self.temperature < float("inf"):
+            raise MienError(f"The champion's temperature is {self.temperature}, expected a number above 0.")
+        if not 0 <= self.uncertain_below <= 1:
+            raise MienError(f"The champion's uncertain_below is {self.uncertain_below}, expected one in [0, 1].")
+
+
+def folder(chosen: Path | None = None, root: Path = Path()) -> Path:
+    """Find the folder to serve from: `chosen`, else MIEN_CHAMPION, the Bento's own, models/champion in `root`.
+
+    Raises MienError where there is no champion.
+    """
+    named = os.environ.get(CHAMPION_VARIABLE)
+    packed = Path(__file__).parents[2] / FOLDER
+    places = [chosen] if chosen else [Path(named)] if named else [packed, root / FOLDER]
+    for place in places:
+        if (place / CARD_FILE).is_file() and (place / MODEL_FILE).is_file():
+            return place
+    raise MienError(
+        f"There is no champion in {places[-1].absolute()}: expected {MODEL_FILE} and {CARD_FILE}. "
+        f"Run `{MADE_BY}` to train and package one, or let {CHAMPION_VARIABLE} name the folder of another."
+    )
+
+
+def read_card(place: Path) -> Card:
+    """Read the card in a champion's folder; keys that are not known here are left alone."""
+    path = place / CARD_FILE
+    content = read_json(path, MADE_BY)
+    values: dict[str, Any] = {f.name: content[f.name] for f in dataclasses.fields(Card) if f.name in content}
+    try:
+        values |= {key: float(values[key]) for key in ("temperature", "uncertain_below")}
+        return Card(**{**values, "version": str(values["version"]), "detector": str(values["detector"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise MienError(f"{path} is no champion's card ({error!r}). Make it anew with `{MADE_BY}`.") from None
+
+
+def write_card(place: Path, card: Card) -> None:
+    """Write the card into a champion's folder."""
+    write_json(place / CARD_FILE, dataclasses.asdict(card))

@@ -1,0 +1,91 @@
+"""Turn whatever bytes someone calls a photo into upright 8-bit RGB pixels."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mien.errors import MienError
+
+Pixels = NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""What is read. Pillow knows more, but its rarer readers are where hostile files find their bugs."""
+
+MAX_PIXELS = 50_000_000
+"""Largest photo: what a 50-megapixel camera takes, 150 MB once decoded."""
+
+
+class UnknownFormatError(MienError):
+    """The bytes are no image of a format that is read."""
+
+
+class TooLargeError(MienError):
+    """The image is larger than what is decoded."""
+
+
+def decode(data: bytes) -> Pixels:
+    """RGB pixels (h, w, 3) uint8, upright by EXIF, of the first frame; transparency lies on white.
+
+    Raises UnknownFormatError, TooLargeError, or MienError for a broken image.
+    """
+    if not data:
+        raise UnknownFormatError("The photo is empty (0 bytes). Send a JPEG, PNG or WebP file.")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(*image.size)
+            return _rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise UnknownFormatError(
+            f"The {len(data)} bytes are no image that can be read. Send one of {', '.join(FORMATS)}."
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise TooLargeError(f"The photo has more than {MAX_PIXELS // 10**6} megapixels. Send a smaller one.") from None
+    except MienError:
+        raise
+    # Broken files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, KeyError, MemoryError.
+    except Exception as error:
+        raise MienError(f"The photo is damaged or cut off ({error}). Save it anew and try again.") from error
+
+
+def from_array(array: NDArray[np.uint8]) -> Pixels:
+    """RGB pixels of a gray (h, w) or (h, w, 1), RGB (h, w, 3) or RGBA (h, w, 4) uint8 array."""
+    array = np.asarray(array)
+    squeezed = array[:, :, 0] if array.shape[2:] == (1,) else array
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in {2, 3}
+        or squeezed.shape[2:] not in {(), (3,), (4,)}
+        or array.size == 0
+    ):
+        raise MienError(
+            f"The photo is an array of shape {array.shape} and dtype {array.dtype}, "
+            "expected (h, w), (h, w, 3) RGB or (h, w, 4) RGBA and uint8."
+        )
+    _check_size(squeezed.shape[1], squeezed.shape[0])
+    return _rgb(Image.fromarray(squeezed))
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        limit = MAX_PIXELS // 10**6
+        raise TooLargeError(f"The photo has {width} × {height} pixels, at most {limit} megapixels are read. Shrink it.")
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bit(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Gray of 16 bits, 32 bits or floats in 8 bits: `convert` would cut off all above 255."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+    peak = float(values.max(initial=0))
+    scales = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0)}.get(image.mode, (65535.0,))
+    full = next((scale for scale in scales if peak <= scale), peak)
+    return Image.fromarray((np.clip(values / full, 0, 1) * 255).astype(np.uint8))

@@ -1,0 +1,175 @@
+"""package: fetch the champion from the registry and build the Bento that serves it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+import mien
+from mien.errors import MienError
+from mien.files import read_json, write_json
+from mien.params import Params
+from mien.registry import tracking
+from mien.serving import faces
+from mien.serving.champion import FOLDER, MODEL_FILE, Card, write_card
+
+
+def run(
+    promotion: Path, champion: Path, report: Path, params: Params, bentofile: Path = Path("bentofile.yaml")
+) -> None:
+    """Write the folder `champion`, a Bento made from it by `bentofile`, and `report`.
+
+    The previous champion stays until the new one and its Bento are whole. Raises MienError without a champion.
+    """
+    name = read_json(promotion, made_by="dvc repro promote")["model"]
+    version = tracking.champion(name)
+    if version is None:
+        raise MienError(f"No version of {name!r} is champion in MLflow. Promote one: dvc repro promote.")
+    champion.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=champion.parent, prefix=".champion-") as scratch:
+        fresh = Path(scratch) / champion.name
+        card = fetch(name, version, fresh, _detector_file(params.package.detector, champion.parent), params)
+        tag, path = build(fresh, bentofile, card)
+        swap(fresh, champion)
+    write_json(report, _report(card, tag, path))
+
+
+def fetch(name: str, version: tracking.Version, folder: Path, detector: Path | None, params: Params) -> Card:
+    """Make `folder` a champion's folder: the version's ONNX file, YuNet where it is at hand, and the card."""
+    tags, downloads = version.tags, folder.parent / "downloaded"
+    onnx = tracking.download(name, version.version, downloads)
+    data = onnx.read_bytes()
+    wanted = tags.get("onnx_sha256", "")
+    if wanted and hashlib.sha256(data).hexdigest() != wanted:
+        raise MienError(f"Version {version.version} of {name!r} is not the file that was evaluated. Promote it anew.")
+    try:
+        temperature = float(tags["temperature"])
+    except (KeyError, ValueError):
+        raise MienError(
+            f"Version {version.version} of {name!r} has no tag `temperature` that is a number: it was not registered "
+            "by `mien promote`. Move the alias champion to one that was."
+        ) from None
+    folder.mkdir()
+    (folder / MODEL_FILE).write_bytes(data)
+    if detector:
+        shutil.copyfile(detector, folder / faces.YUNET_FILE)
+    card = Card(
+        version=version.version,
+        temperature=temperature,
+        uncertain_below=params.package.uncertain_below,
+        detector="yunet" if detector else "haar",
+        family=tags.get("family", ""),
+        data_name=tags.get("data.name", ""),
+        data_digest=tags.get("data.digest", ""),
+        git_commit=tags.get("git.commit", ""),
+        synthetic=tags.get("synthetic") == "true",
+        metrics=dict(version.metrics),
+    )
+    write_card(folder, card)
+    return card
+
+
+def build(champion: Path, bentofile: Path, card: Card) -> tuple[str, Path]:
+    """Build the Bento that `bentofile` describes around `champion`; answers its tag and where BentoML keeps it."""
+    if not bentofile.is_file():
+        raise MienError(f"{bentofile} is missing. Run `mien package` in the project's root.")
+    if not _installed("uv"):
+        # BentoML would install it on the way, from the network.
+        raise MienError("`bentoml build` wants uv, which is not installed. Install it: pip install uv.")
+    version = f"v{card.version}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    labels = {"model_version": card.version, "data_digest": card.data_digest, "git_commit": card.git_commit}
+    options = [part for key, value in labels.items() if value for part in ("--label", f"{key}={value}")]
+    with TemporaryDirectory(prefix="mien-bento-") as context:
+        _fill(Path(context), champion, bentofile)
+        command = [sys.executable, "-m", "bentoml", "build", ".", "--version", version, "--output", "tag", *options]
+        search_path = os.pathsep.join(filter(None, [f"{context}/src", os.environ.get("PYTHONPATH")]))
+        settings = {"PYTHONPATH": search_path, "BENTOML_HOME": str(_store()), "BENTOML_DO_NOT_TRACK": "True"}
+        # BentoML reads only what lies below its current folder.
+        done = subprocess.run(
+            command, cwd=context, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        )
+    tag = next((line.removeprefix("__tag__:") for line in done.stdout.splitlines() if line.startswith("__tag__:")), "")
+    if done.returncode or not tag:
+        told = ((done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"])[-1]
+        raise MienError(f"`bentoml build` failed: {told}. Mend {bentofile} and run `mien package` again.")
+    return tag, _store() / "bentos" / tag.replace(":", "/")
+
+
+def swap(fresh: Path, champion: Path) -> None:
+    """Put the folder `fresh` where `champion` is; if that fails, the old one is put back."""
+    old = fresh.parent / "old"
+    if champion.exists():
+        champion.rename(old)
+    try:
+        fresh.rename(champion)
+    except OSError:
+        if old.exists():
+            old.rename(champion)
+        raise
+
+
+def _fill(context: Path, champion: Path, bentofile: Path) -> None:
+    """Gather what the Bento is made from: in the project BentoML would walk through data and environments too."""
+    source = Path(mien.__file__).parent
+    shutil.copytree(source, context / "src" / "mien", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(champion, context / FOLDER)
+    shutil.copyfile(bentofile, context / "bentofile.yaml")
+    options = yaml.safe_load(bentofile.read_text(encoding="utf-8")) or {}
+    requirements = (options.get("python") or {}).get("requirements_txt")
+    if requirements:
+        if not (bentofile.parent / requirements).is_file():
+            raise MienError(f"{bentofile} names {requirements}, which is missing beside it. Make it with `make lock`.")
+        shutil.copyfile(bentofile.parent / requirements, context / requirements)
+
+
+def _detector_file(wanted: str, models: Path) -> Path | None:
+    """YuNet's file, checked, where the Bento is to carry it: from MIEN_YUNET or models/detector."""
+    named = os.environ.get(faces.YUNET_VARIABLE)
+    files = [Path(named)] if named else sorted((models / "detector").glob("*.onnx"))
+    if wanted == "haar":
+        return None
+    if not files:
+        if wanted == "yunet":
+            raise MienError(
+                f"package.detector is yunet, but its file is not at hand. Put it into {models / 'detector'}, "
+                f"let {faces.YUNET_VARIABLE} name it, or set package.detector to auto or haar."
+            )
+        return None
+    faces.YuNet(files[0])
+    return files[0]
+
+
+def _report(card: Card, tag: str, path: Path) -> dict[str, str | int]:
+    name, _, version = tag.partition(":")
+    return {
+        "tag": tag,
+        "name": name,
+        "version": version,
+        "model_version": card.version,
+        "data_digest": card.data_digest,
+        "git_commit": card.git_commit,
+        "detector": card.detector,
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "path": str(path),
+    }
+
+
+def _store() -> Path:
+    return Path(os.path.expandvars(os.environ.get("BENTOML_HOME", "~/bentoml"))).expanduser().absolute()
+
+
+def _installed(name: str) -> bool:
+    if shutil.which(name):
+        return True
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

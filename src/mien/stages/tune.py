@@ -1,0 +1,75 @@
+"""Search one family's hyperparameters with short trainings; every trial is an MLflow run."""
+
+import dataclasses
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from mien.data.dataset import read_info, read_split
+from mien.files import write_json
+from mien.learning import search
+from mien.learning.training import Plan, train
+from mien.params import Params
+from mien.registry import tracking
+
+EXPERIMENT = "mien"
+METRIC = "val_macro_f1"
+
+
+def run(family: str, prepared: Path, report: Path, params: Params) -> None:
+    """Write the best values found (dotted keys) and every trial to `report`."""
+    space, info = params.family(family).search, read_info(prepared)
+    splits = read_split(prepared, "train"), read_split(prepared, "validation")
+    plan = _plan(family, params, {}, splits)
+    # The name holds what makes scores comparable: a changed recipe or changed data begin a new study.
+    study = f"{family}-{sha256(f'{plan.fingerprint}{space}'.encode()).hexdigest()[:12]}"
+    with tracking.run(EXPERIMENT, f"tune {family}", tags={"family": family, "stage": "tune"}) as parent:
+        parent.log_dataset(info["name"], info["digest"], len(plan.training))
+
+        def objective(trial: search.Trial) -> float:
+            name = f"{family} trial {trial.number}"
+            with tracking.run(EXPERIMENT, name, parent=parent.id, tags={"family": family, "stage": "trial"}) as child:
+                return _try(trial, _plan(family, params, trial.values, splits), child)
+
+        found = search.search(study, space, _start(family, params), objective, params.tune, params.seed)
+        if found["best"]["value"] is not None:
+            parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
+            parent.log_params(found["best"]["params"])
+        write_json(report, {"family": family, "metric": METRIC, "run_id": parent.id, **found})
+        parent.log_artifact(report)
+
+
+def _plan(family: str, params: Params, values: Any, splits: Any) -> Plan:
+    architecture, recipe = params.training(family, values)
+    short = dataclasses.replace(recipe, epochs=params.tune.epochs, max_rows=params.tune.max_rows)
+    return Plan.of(architecture, short, *splits, params.seed)
+
+
+def _try(trial: search.Trial, plan: Plan, child: tracking.Run) -> float:
+    """Train shortly; the last epoch's score counts, because that is what a longer training builds on."""
+    child.log_params(trial.values)
+    scores = []
+
+    def on_epoch(epoch: int, numbers: dict[str, float]) -> None:
+        child.log_metrics(numbers, step=epoch)
+        scores.append(numbers[METRIC])
+        if trial.hopeless(epoch, numbers[METRIC]):
+            child.prune()
+            raise search.Pruned
+
+    train(plan, on_epoch=on_epoch)
+    print(f"trial {trial.number}: {METRIC} {scores[-1]:.3f} with {dict(trial.values)}", flush=True)
+    return scores[-1]
+
+
+def _start(family: str, params: Params) -> dict[str, Any]:
+    """What params.yaml says of the searched keys."""
+    architecture, recipe = params.training(family)
+    tree: Any = {"model": dataclasses.asdict(architecture), "train": dataclasses.asdict(recipe)}
+    values = {}
+    for key in params.family(family).search:
+        value = tree
+        for part in key.split("."):
+            value = value[part]
+        values[key] = value
+    return values

@@ -1,0 +1,90 @@
+"""validate: hold prepared data against what its profile expects, and stop the pipeline where they break it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mien.data import checkpoint, data_docs, learnt
+from mien.data import profile as profiles
+from mien.data.checkpoint import Outcome, Result
+from mien.data.dataset import Split, read_info, read_split
+from mien.data.evidence import collect
+from mien.data.expectations import expectations
+from mien.emotions import SPLITS
+from mien.errors import MienError
+from mien.files import write_json
+from mien.params import Params
+
+SHOWN = 4
+"""Failures that the error message spells out; the report holds all."""
+
+
+def run(prepared: Path, report: Path, data_docs_folder: Path, params: Params) -> None:
+    """Write `report` (JSON) and the Data Docs, then raise MienError if a critical expectation failed."""
+    info, statistics, splits = read(prepared)
+    profile = profiles.load(params.validate.profile, info["name"])
+    evidence = collect(statistics, splits, profile, params.validate.probe)
+    result = checkpoint.run(expectations(profile, evidence, params.validate.class_drift), evidence)
+    summary = summarise(result, profile, info)
+    write_json(report, summary)
+    data_docs.write(data_docs_folder, summary, result.native)
+    if not summary["success"]:
+        raise MienError(complaint(result, profile, data_docs_folder / "index.html"))
+
+
+def learn(prepared: Path, target: Path, about: str) -> None:
+    """Write what can be learnt from prepared data known to be genuine: a profile for data of the same name."""
+    info, statistics, splits = read(prepared)
+    write_json(target, profiles.dump(learnt.learn_profile(statistics, splits, info["name"], about)))
+
+
+def read(prepared: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Split]]:
+    """dataset.json, the statistics table and the splits of prepared data."""
+    path = prepared / "statistics.parquet"
+    info = read_info(prepared)
+    try:
+        statistics = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise MienError(f"{path} cannot be read ({error}). Make it anew with `dvc repro -f prepare`.") from None
+    return info, statistics, {name: read_split(prepared, name) for name in SPLITS}
+
+
+def summarise(result: Result, profile: profiles.Profile, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather the content of the report: verdict, counts of failures, and every expectation."""
+    critical, warnings = result.failed("critical"), result.failed("warning")
+    return {
+        "success": not critical,
+        "critical": len(critical),
+        "warnings": len(warnings),
+        "profile": profile.dataset,
+        "about": profile.about,
+        "data": {"name": info["name"], "digest": info["digest"]},
+        "expectations": [_entry(outcome) for outcome in result.outcomes],
+    }
+
+
+def complaint(result: Result, profile: profiles.Profile, docs: Path) -> str:
+    """Why the data were refused: failed expectations with observed and expected values, first rows, and the mends."""
+    failed = result.failed("critical")
+    lines = [f"The data break {len(failed)} critical expectations of profile {profile.dataset!r}:"]
+    for outcome in failed[:SHOWN]:
+        lines += [f"  {outcome.expectation.name}: {outcome.observed}; expected {outcome.expectation.expected}"]
+        lines += [f"    first rows: {', '.join(outcome.rows[:3])}"] if outcome.rows else []
+    if len(failed) > SHOWN:
+        lines += [f"  and {', '.join(outcome.expectation.name for outcome in failed[SHOWN:])}"]
+    mends = dict.fromkeys(outcome.expectation.mend for outcome in failed if outcome.expectation.mend)
+    return "\n".join([*lines, *mends, f"All expectations are in {docs}."])
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    expectation = outcome.expectation
+    return {
+        "name": expectation.name,
+        "severity": expectation.severity,
+        "success": outcome.success,
+        "observed": outcome.observed,
+        "expected": expectation.expected,
+        "rows": list(outcome.rows),
+    }

@@ -1,0 +1,113 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.errors import MienError
+from mien.learning import search
+from mien.params import Dimension, Params, Tune
+
+SPACE = {"train.learning_rate": Dimension(low=0.0, high=1.0), "train.optimizer": Dimension(choices=("sgd", "adam"))}
+START = {"train.learning_rate": 0.5, "train.optimizer": "sgd"}
+
+
+def budget(tmp_path: Path, **changes: Any) -> Tune:
+    settings = Tune(
+        trials=8, minutes=1, epochs=2, max_rows=0, startup_trials=2, storage=f"journal:{tmp_path / 'optuna.log'}"
+    )
+    return dataclasses.replace(settings, **changes)
+
+
+def peak(trial: search.Trial) -> float:
+    """Best at a learning rate of 0.3."""
+    return 1 - abs(trial.values["train.learning_rate"] - 0.3)
+
+
+def test_the_first_trial_is_the_recipe_as_it_stands(tmp_path: Path) -> None:
+    found = search.search("a", SPACE, START, peak, budget(tmp_path, trials=1), seed=1)
+    assert found["trials"][0]["params"] == START
+    assert found["best"] == {"value": pytest.approx(0.8), "params": START}
+
+
+def test_a_search_finds_better_than_it_began_with(tmp_path: Path) -> None:
+    found = search.search("a", SPACE, START, peak, budget(tmp_path), seed=1)
+    assert len(found["trials"]) == 8
+    assert found["best"]["value"] > 0.8
+    assert found["best"]["value"] == max(trial["value"] for trial in found["trials"])
+
+
+def test_the_same_seed_searches_alike(tmp_path: Path) -> None:
+    one, other = (search.search(name, SPACE, START, peak, budget(tmp_path), seed=1) for name in "ab")
+    assert [t["params"] for t in one["trials"]] == [t["params"] for t in other["trials"]]
+
+
+def test_a_hopeless_trial_is_pruned_and_does_not_win(tmp_path: Path) -> None:
+    def objective(trial: search.Trial) -> float:
+        score = 0.9 if trial.number < 3 else 0.1
+        for step in (1, 2, 3):
+            if trial.hopeless(step, score):
+                raise search.Pruned
+        return score
+
+    found = search.search("a", SPACE, START, objective, budget(tmp_path, trials=5), seed=1)
+    assert [trial["state"] for trial in found["trials"]] == ["complete"] * 3 + ["pruned"] * 2
+    assert found["best"]["value"] == 0.9
+
+
+def test_a_spent_budget_runs_no_more_trials(tmp_path: Path) -> None:
+    search.search("a", SPACE, START, peak, budget(tmp_path, trials=2), seed=1)
+    again = search.search("a", SPACE, START, peak, budget(tmp_path, trials=2), seed=1)
+    assert len(again["trials"]) == 2
+    assert search.search("b", SPACE, START, peak, budget(tmp_path, minutes=0), seed=1)["best"]["value"] is None
+
+
+def test_a_killed_search_carries_on_with_new_draws(tmp_path: Path) -> None:
+    storage = tmp_path / "optuna.log"
+    script = f"""
+import os, signal
+from mien.learning import search
+from mien.params import Dimension, Tune
+def objective(trial):
+    if trial.number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0.1
+search.search("a", {{"x": Dimension(low=0.0, high=1.0)}}, {{"x": 0.5}}, objective,
+              Tune(trials=6, minutes=1, epochs=1, max_rows=0, startup_trials=9, storage="journal:{storage}"), 1)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], env=dict(os.environ), check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    space, more = {"x": Dimension(low=0.0, high=1.0)}, budget(tmp_path, trials=6, startup_trials=9)
+    found = search.search("a", space, {"x": 0.5}, lambda trial: trial.values["x"], more, seed=1)
+    states = [trial["state"] for trial in found["trials"]]
+    assert states.count("complete") == 6
+    assert states.count("fail") == 1
+    assert len({trial["params"]["x"] for trial in found["trials"]}) == 7
+
+
+def test_the_environment_names_another_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    search.search("a", SPACE, START, peak, budget(tmp_path, trials=1), seed=1)
+    assert (tmp_path / "optuna.db").exists()
+    assert not (tmp_path / "optuna.log").exists()
+
+
+def test_a_storage_that_cannot_be_opened_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(MienError, match="Optuna cannot open the storage 'nonsense://x'"):
+        search.search("a", SPACE, START, peak, budget(tmp_path, storage="nonsense://x"), seed=1)
+
+
+def test_a_dimension_without_ends_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MienError, match="search x: give low and high"):
+        search.search("a", {"x": Dimension(low=1.0)}, {}, peak, budget(tmp_path), seed=1)
+
+
+def test_every_familys_search_space_can_be_drawn_from(tmp_path: Path, params: Params) -> None:
+    for name, family in params.families.items():
+        found = search.search(name, family.search, {}, lambda trial: 1.0, budget(tmp_path, trials=3), seed=1)
+        for trial in found["trials"]:
+            params.training(name, trial["params"])

@@ -1,0 +1,228 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from mien.data.dataset import Split
+from mien.learning import hardware, training
+from mien.learning.batches import Batches
+from mien.learning.checkpoints import State
+from mien.learning.optimizers import optimizer, plateau, rate
+from mien.learning.training import Plan, train
+from mien.params import Architecture, Augmentation, Training
+
+NETWORK = Architecture(network="cnn", blocks=((8,), (16,)), dropout=0.2)
+RECIPE = Training(
+    epochs=2,
+    batch_size=16,
+    optimizer="sgd",
+    learning_rate=0.05,
+    schedule="cosine",
+    augmentation=Augmentation(flip=True, rotation=10, shift=0.05, zoom=0.1, brightness=0.1, contrast=0.1, erasing=0.5),
+    weight_decay=0.001,
+    label_smoothing=0.1,
+    mixup=0.2,
+)
+
+
+def faces(n: int, seed: int = 0) -> Split:
+    """Faces whose left half is the brighter the higher the label, so that a few batches learn something."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % 7
+    images = random.integers(0, 60, (n, 48, 48, 1))
+    images[:, :24] += (labels * 25)[:, None, None, None]
+    return Split(images.astype(np.uint8), labels.astype(np.int64), np.zeros(n, bool), np.arange(n))
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan.of(NETWORK, dataclasses.replace(RECIPE, **changes), faces(70), faces(35, seed=1), seed=3)
+
+
+def weights(result: training.Result) -> Any:
+    return np.concatenate([np.ravel(array) for array in result.network.get_weights()])
+
+
+class Killed(Exception):
+    """Stands in for a kill -9 between two epochs."""
+
+
+def test_the_same_seed_trains_the_same_network_bit_for_bit() -> None:
+    first, again = train(plan()), train(plan())
+    assert np.array_equal(weights(first), weights(again))
+    assert first.state.history["loss"] == again.state.history["loss"]
+
+
+def test_a_training_cut_short_carries_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    def kill(epoch: int, numbers: dict[str, float]) -> None:
+        raise Killed
+
+    whole = train(plan(ema=0.9))
+    with pytest.raises(Killed):
+        train(plan(ema=0.9), tmp_path, on_epoch=kill)
+    epochs: list[int] = []
+    resumed = train(plan(ema=0.9), tmp_path, on_epoch=lambda epoch, numbers: epochs.append(epoch))
+    assert epochs == [2]
+    assert resumed.state.history == whole.state.history
+    assert np.array_equal(weights(resumed), weights(whole))
+
+
+def test_a_checkpoint_of_another_plan_is_not_carried_on(tmp_path: Path) -> None:
+    train(plan(epochs=1), tmp_path)
+    epochs: list[int] = []
+    train(plan(epochs=2), tmp_path, on_epoch=lambda epoch, numbers: epochs.append(epoch))
+    assert epochs == [1, 2]
+
+
+def test_only_the_last_and_the_best_epoch_are_kept(tmp_path: Path) -> None:
+    state = train(plan(), tmp_path).state
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"state.json", "last-0002.weights.h5", f"best-{state.best:04d}.npz"}
+
+
+def test_training_learns() -> None:
+    state = train(plan(epochs=8, mixup=0.0, augmentation=Augmentation(), label_smoothing=0.0)).state
+    assert state.history["loss"][-1] < state.history["loss"][0]
+    assert max(state.history["val_accuracy"]) > 2 / 7
+
+
+def test_the_best_epochs_weights_are_kept() -> None:
+    result = train(plan(epochs=3))
+    guesses = training.predict(result.network, plan().validation).argmax(axis=1)
+    assert np.mean(guesses == plan().validation.labels) == result.state.history["val_accuracy"][result.state.best - 1]
+
+
+def test_leaked_validation_faces_choose_nothing() -> None:
+    leaked = dataclasses.replace(faces(35), leaked=np.arange(35) < 20)
+    assert len(Plan.of(NETWORK, RECIPE, faces(70), leaked, seed=3).validation) == 15
+
+
+def test_patience_ends_a_training() -> None:
+    state = train(plan(epochs=9, learning_rate=0.0, schedule="constant", patience=2)).state
+    assert state.epoch == state.best + 2 < 9
+
+
+@pytest.mark.parametrize("balance", ["none", "weights", "sampling"])
+def test_an_epoch_is_the_same_after_a_restart_and_differs_from_the_next(balance: Any) -> None:
+    recipe = dataclasses.replace(RECIPE, balance=balance)
+    first, again, following = (Batches(faces(70), recipe, 3, epoch) for epoch in (4, 4, 5))
+    assert np.array_equal(first.order, again.order)
+    assert np.array_equal(first[0][0], again[0][0])
+    assert not np.array_equal(first.order, following.order)
+
+
+def unbalanced() -> Split:
+    split = faces(700)
+    return split.take(np.flatnonzero((split.labels != 1) | (split.rows < 70)))
+
+
+def test_class_weights_give_every_emotion_the_same_say() -> None:
+    batches = Batches(unbalanced(), dataclasses.replace(RECIPE, balance="weights"), 3, 0)
+    sums = np.bincount(batches.split.labels, weights=batches.weights)
+    np.testing.assert_allclose(sums, sums[0], rtol=1e-5)
+    assert batches.weights.mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_balanced_sampling_shows_every_emotion_alike() -> None:
+    split = unbalanced()
+    assert np.bincount(split.labels)[1] == 10
+    shown = np.bincount(split.labels[Batches(split, dataclasses.replace(RECIPE, balance="sampling"), 3, 0).order])
+    assert shown[1] > 50
+
+
+def test_mixup_blends_answers_as_it_blends_faces() -> None:
+    batches = Batches(faces(70), dataclasses.replace(RECIPE, mixup=1.0), 3, 0)
+    mixed, answers, _ = batches[0]
+    rows = batches.order[:16]
+    plain = batches.split.images[rows].astype(np.float32)
+    share = batches.mixes[0]
+    np.testing.assert_allclose(mixed, share * plain + (1 - share) * plain[::-1], rtol=1e-4)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
+    schedule = rate(dataclasses.replace(RECIPE, epochs=10, warmup=0.2), steps=10)
+    values = [float(schedule(step)) for step in (0, 10, 20, 60, 100)]
+    assert values[0] == pytest.approx(0.002)
+    assert values[2] == pytest.approx(0.05)
+    assert values[0] < values[1] < values[2] > values[3] > values[4] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_plateau_of_five_epochs_lowers_the_learning_rate() -> None:
+    assert plateau([]) == 1
+    assert plateau([0.5] + [0.4] * 4) == 1
+    assert plateau([0.5] + [0.4] * 5) == 0.75
+    assert plateau([0.5] + [0.4] * 5 + [0.6] + [0.4] * 5) == 0.75**2
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_every_optimizer_takes_the_recipe(name: Any) -> None:
+    made = optimizer(dataclasses.replace(RECIPE, optimizer=name, ema=0.99, schedule="constant"), steps=3)
+    assert type(made).__name__.lower() == name
+    assert made.weight_decay == 0.001
+    assert made.use_ema
+
+
+def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpus", list)
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: {"avx2", "amx_bf16"})
+    assert hardware.precision("auto") == "mixed_bfloat16"
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: {"avx2"})
+    assert hardware.precision("auto") == "float32"
+    assert hardware.precision("mixed_bfloat16") == "mixed_bfloat16"
+
+
+def test_mixed_precision_answers_in_float32() -> None:
+    result = train(plan(epochs=1, precision="mixed_bfloat16"))
+    assert {layer.compute_dtype for layer in result.network.layers if "conv" in layer.name} == {"bfloat16"}
+    assert training.predict(result.network, faces(3)).dtype == np.float32
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_the_exported_file_answers_like_the_network(tmp_path: Path) -> None:
+    from mien.serving.runtime import Runtime
+
+    result = train(plan(epochs=1, precision="mixed_bfloat16"))
+    training.export(result.network, NETWORK, tmp_path / "model.onnx")
+    for n in (1, 5):
+        served = Runtime(tmp_path / "model.onnx", backend="onnxruntime").predict(faces(n).images.astype(np.float32))
+        np.testing.assert_allclose(served, training.predict(result.network, faces(n)), atol=0.02)
+
+
+def test_a_state_remembers_its_best_epoch() -> None:
+    state = State("plan")
+    for score in (0.3, 0.5, 0.4):
+        state.record({"val_macro_f1": score}, seconds=1)
+    assert (state.epoch, state.best, state.seconds) == (3, 2, 3)
+
+
+def test_training_runs_on_jax_without_tensorflow(tmp_path: Path) -> None:
+    script = """
+import sys
+class Absent:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] == "tensorflow":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+from pathlib import Path
+from tests_training import NETWORK, RECIPE, faces
+from mien.learning.training import Plan, train
+made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
+state = train(made, Path(sys.argv[1])).state
+import keras
+print(keras.backend.backend(), state.epoch, train(made, Path(sys.argv[1])).state.epoch)
+"""
+    (tmp_path / "tests_training.py").write_text(Path(__file__).read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "checkpoints")],
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["jax", "2", "2"], done.stderr

@@ -1,0 +1,104 @@
+"""A small champion that needs no training, and photos to show it."""
+
+import io
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from mien.serving.champion import Card, write_card
+
+WriteOnnx = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_onnx() -> WriteOnnx:
+    """Write a network of one convolution that answers faces of `channels` with `classes` probabilities."""
+
+    def write(path: Path, classes: int = 7, channels: int = 1) -> Path:
+        random = np.random.default_rng(0)
+        weights = {
+            "scale": np.float32(1 / 255),
+            "filters": random.normal(0, 0.3, (16, 1, 3, 3)).astype(np.float32),
+            "dense": random.normal(0, 1, (16, classes)).astype(np.float32),
+        }
+        nodes = [
+            helper.make_node("Mul", ["faces", "scale"], ["scaled"]),
+            helper.make_node("Transpose", ["scaled"], ["turned"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["turned", "filters"], ["seen"], strides=[2, 2]),
+            helper.make_node("Relu", ["seen"], ["active"]),
+            helper.make_node("GlobalMaxPool", ["active"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "dense"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ]
+        faces = helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["n", 48, 48, channels])
+        answer = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", classes])
+        tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+        graph = helper.make_graph(nodes, "small", [faces], [answer], tensors)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small_onnx(tmp_path_factory: pytest.TempPathFactory, write_onnx: WriteOnnx) -> Path:
+    """The path of such a network."""
+    return write_onnx(tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
+@pytest.fixture(scope="session")
+def card() -> Card:
+    """What the small champion says of itself."""
+    return Card(
+        version="3",
+        temperature=2.0,
+        uncertain_below=0.4,
+        detector="haar",
+        family="cnn",
+        data_name="synthetic sample",
+        data_digest="d1ce",
+        git_commit="c0de",
+        synthetic=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def champion_folder(tmp_path_factory: pytest.TempPathFactory, write_onnx: WriteOnnx, card: Card) -> Path:
+    """A champion's folder with that network."""
+    folder = tmp_path_factory.mktemp("champion")
+    write_onnx(folder / "model.onnx")
+    write_card(folder, card)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def portrait() -> bytes:
+    """A real photo, 512 × 600, with one face in its upper middle: Grace Hopper's, which Matplotlib brings with it."""
+    return files("matplotlib").joinpath("mpl-data", "sample_data", "grace_hopper.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def gradient() -> NDArray[np.uint8]:
+    """A gray 96 × 120 picture without a face."""
+    return np.add.outer(np.arange(96), np.arange(120)).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[..., bytes]:
+    """An image's bytes in a format, with Pillow's options for it."""
+
+    def to_bytes(image: Image.Image, kind: str, **options: object) -> bytes:
+        target = io.BytesIO()
+        image.save(target, kind, **options)
+        return target.getvalue()
+
+    return to_bytes

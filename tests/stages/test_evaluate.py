@@ -1,0 +1,240 @@
+"""evaluate on models that tell emotions by brightness: what wins, what is scored, what is written."""
+
+import csv
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien.data import dataset
+from mien.data.dataset import Split
+from mien.emotions import EMOTIONS
+from mien.errors import MienError
+from mien.params import Params
+from mien.serving.runtime import Runtime
+from mien.stages import evaluate
+
+SWAPPED = (0, 1, 2, 3, 4, 6, 5)
+"""Takes surprise for neutral and the other way round."""
+
+
+def split(marker: int, *, wrong: int = 0, leaked: int = 0) -> Split:
+    """Ten faces of each emotion's brightness, then `wrong` of random labels, then `leaked` labelled by SWAPPED."""
+    random = np.random.default_rng(marker)
+    bright = np.concatenate([np.repeat(np.arange(7), 10), random.integers(0, 7, wrong), np.resize([5, 6], leaked)])
+    labels = bright.copy()
+    labels[70 : 70 + wrong] = random.integers(0, 7, wrong)
+    labels[70 + wrong :] = np.array(SWAPPED)[bright[70 + wrong :]]
+    images = np.broadcast_to((30 * bright + 20)[:, None, None, None], (len(bright), 48, 48, 1)).astype(np.uint8)
+    images[:, 0, 0, 0] = marker
+    flags = np.arange(len(bright)) >= 70 + wrong
+    return Split(images, labels.astype(np.int64), flags, np.arange(len(bright), dtype=np.int64))
+
+
+@dataclass
+class World:
+    """A prepared data set with two trained families, `good` and `memoriser`."""
+
+    root: Path
+    params: Params
+
+    def run(self, params: Params | None = None) -> dict[str, Any]:
+        """evaluation.json as the stage writes it."""
+        root = self.root
+        reports = root / "reports"
+        evaluate.run(
+            root / "prepared",
+            root / "models",
+            reports / "train",
+            reports / "evaluation.json",
+            reports / "plots",
+            params or self.params,
+        )
+        content: dict[str, Any] = json.loads((reports / "evaluation.json").read_text())
+        return content
+
+
+@pytest.fixture
+def world(tmp_path: Path, write_model: Any, params: Params, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world of its own to change, evaluated without drawing."""
+    monkeypatch.setattr(evaluate, "draw", lambda *_, **__: None)
+    return make_world(tmp_path, write_model, params)
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    tmp_path_factory: pytest.TempPathFactory, write_model: Any, params: Params
+) -> tuple[World, dict[str, Any]]:
+    """A world evaluated once, charts and all, and its evaluation.json: to be looked at only."""
+    world = make_world(tmp_path_factory.mktemp("world"), write_model, params)
+    return world, world.run()
+
+
+def make_world(tmp_path: Path, write_model: Any, params: Params) -> World:
+    """`memoriser` is right on the leaked faces alone, and better than `good` when they count."""
+    splits = {
+        "train": split(1),
+        "validation": split(2, wrong=40, leaked=90),
+        "test": split(3, wrong=40, leaked=10),
+    }
+    for name, content in splits.items():
+        dataset.write_split(tmp_path / "prepared", name, content)
+    info = {"name": "synthetic sample", "digest": dataset.digest(splits.values())}
+    (tmp_path / "prepared" / "dataset.json").write_text(json.dumps(info))
+    write_model(tmp_path / "models" / "good" / "model.onnx", sharpness=0.02)
+    write_model(tmp_path / "models" / "memoriser" / "model.onnx", SWAPPED, sharpness=0.02)
+    history = {"loss": [2.0, 1.0], "accuracy": [0.3, 0.5], "val_loss": [2.0, 1.5], "val_accuracy": [0.2, 0.4]}
+    (tmp_path / "reports" / "train").mkdir(parents=True)
+    for family in ("good", "memoriser"):
+        report = {"parameters": 7, "seconds": 1.5, "run_id": f"run of {family}", "history": history, "data": info}
+        (tmp_path / "reports" / "train" / f"{family}.json").write_text(json.dumps(report))
+    block = next(iter(params.families.values()))
+    quick = dataclasses.replace(params.evaluate, bootstrap=20)
+    families = {"memoriser": block, "good": block}
+    return World(tmp_path, dataclasses.replace(params, evaluate=quick, families=families))
+
+
+def test_leaked_faces_do_not_help_a_family_to_win(evaluated: tuple[World, dict[str, Any]]) -> None:
+    _, content = evaluated
+    scores = {family: entry["validation"] for family, entry in content["families"].items()}
+    assert scores["memoriser"]["with_leaks"]["accuracy"] > scores["good"]["with_leaks"]["accuracy"]
+    assert scores["memoriser"]["accuracy"] < scores["good"]["accuracy"]
+    assert content["winner"] == "good"
+    assert (scores["good"]["n"], scores["good"]["with_leaks"]["n"]) == (110, 200)
+
+
+def test_only_the_winner_sees_the_test_split_and_only_after_it_has_won(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, str]] = []
+    names = {1: "train", 2: "validation", 3: "test"}
+
+    class Spy(Runtime):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.family = path.parent.name
+
+        def predict(self, faces: Any) -> Any:
+            # The marker stands in the upper left corner, in a mirror image in the upper right one.
+            corner = min(faces[0, 0, 0, 0], faces[0, 0, -1, 0])
+            events.append((self.family, names[int(corner)]))
+            return super().predict(faces)
+
+    read_split = dataset.read_split
+
+    def read(folder: Path, name: str) -> Split:
+        events.append(("read", name))
+        return read_split(folder, name)
+
+    monkeypatch.setattr(evaluate, "Runtime", Spy)
+    monkeypatch.setattr(dataset, "read_split", read)
+    world.run(dataclasses.replace(world.params, evaluate=dataclasses.replace(world.params.evaluate, tta="none")))
+    read_test = events.index(("read", "test"))
+    assert {("good", "validation"), ("memoriser", "validation")} <= set(events[:read_test])
+    assert [event for event in events if event[1] == "test"] == [("read", "test"), ("good", "test")]
+
+
+def test_the_temperature_calms_an_overconfident_winner(evaluated: tuple[World, dict[str, Any]]) -> None:
+    _, content = evaluated
+    assert content["temperature"] > 1
+    test = content["test"]
+    for key in ("nll", "brier", "ece"):
+        assert test[key] < test["before_temperature"][key]
+
+
+def test_the_temperature_does_not_depend_on_leaked_faces(world: World) -> None:
+    with_leaks = world.run()["temperature"]
+    clean = dataset.read_split(world.root / "prepared", "validation").without_leaks()
+    dataset.write_split(world.root / "prepared", "validation", clean)
+    assert world.run()["temperature"] == with_leaks
+
+
+def test_every_test_number_comes_with_and_without_leaks(evaluated: tuple[World, dict[str, Any]]) -> None:
+    test = evaluated[1]["test"]
+    keys = {"n", "accuracy", "accuracy_ci", "macro_f1", "macro_f1_ci", "uar", "nll", "brier", "ece"}
+    for block in (test, test["without_leaks"], test["tta"], test["tta"]["without_leaks"]):
+        assert keys <= block.keys()
+        assert block["accuracy_ci"][0] < block["accuracy"] < block["accuracy_ci"][1]
+    assert (test["n"], test["without_leaks"]["n"]) == (120, 110)
+    assert tuple(test["recall"]) == tuple(test["support"]) == EMOTIONS
+    assert sum(test["support"].values()) == 120
+
+
+def test_flip_averaging_changes_nothing_for_a_model_that_does_not_care(world: World) -> None:
+    test = world.run()["test"]
+    assert test["tta"]["accuracy"] == test["accuracy"]
+    assert test["tta"]["nll"] == pytest.approx(test["nll"], abs=1e-3)
+    plain = dataclasses.replace(world.params.evaluate, tta="none")
+    assert "tta" not in world.run(dataclasses.replace(world.params, evaluate=plain))["test"]
+
+
+def test_the_report_says_what_was_scored(evaluated: tuple[World, dict[str, Any]]) -> None:
+    world, content = evaluated
+    assert content["data"] == {
+        "name": "synthetic sample",
+        "digest": dataset.read_info(world.root / "prepared")["digest"],
+        "synthetic": True,
+    }
+    assert content["runtime"].keys() == {"backend", "precision"}
+    entry = content["families"]["good"]
+    assert (entry["run_id"], entry["parameters"], entry["seconds"]) == ("run of good", 7, 1.5)
+
+
+def test_plots_are_written_for_people_and_for_dvc(evaluated: tuple[World, dict[str, Any]]) -> None:
+    world, _ = evaluated
+    plots = world.root / "reports" / "plots"
+    for name in ("confusion_matrix", "reliability", "learning_curves", "example_errors", "families"):
+        with Image.open(plots / f"{name}.png") as image:
+            image.verify()
+    with (plots / "confusion.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 120
+    assert rows[0] == {"actual": "angry", "predicted": "angry"}
+    with (plots / "reliability.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == world.params.evaluate.ece_bins
+    assert (plots / "curves" / "memoriser.csv").read_text().splitlines() == [
+        "epoch,loss,accuracy,val_loss,val_accuracy",
+        "1,2.0,0.3,2.0,0.2",
+        "2,1.0,0.5,1.5,0.4",
+    ]
+    report = (plots / "classification_report.txt").read_text()
+    assert all(emotion in report for emotion in EMOTIONS)
+
+
+def test_a_second_evaluation_is_the_same_byte_for_byte(evaluated: tuple[World, dict[str, Any]]) -> None:
+    world, _ = evaluated
+    files = [path for path in (world.root / "reports").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    world.run()
+    assert {path: path.read_bytes() for path in files} == before
+
+
+def test_a_tie_goes_to_the_more_accurate_family_and_then_to_the_first() -> None:
+    tie = {"a": {"macro_f1": 0.5, "accuracy": 0.6}, "b": {"macro_f1": 0.5, "accuracy": 0.6}}
+    assert evaluate.select(tie) == "a"
+    assert evaluate.select({**tie, "c": {"macro_f1": 0.5, "accuracy": 0.7}}) == "c"
+
+
+def test_no_family_at_all_is_said_in_words() -> None:
+    with pytest.raises(MienError, match="no families"):
+        evaluate.select({})
+
+
+def test_a_model_of_other_data_is_refused_and_nothing_is_written(world: World) -> None:
+    path = world.root / "reports" / "train" / "good.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "data": {"name": "fer2013", "digest": "f" * 64}}))
+    with pytest.raises(MienError, match=r"good\.json.*trained on other data \(fer2013, ffffffffffff\).*dvc repro"):
+        world.run()
+    assert not (world.root / "reports" / "evaluation.json").exists()
+
+
+def test_a_family_that_was_not_trained_is_named(world: World) -> None:
+    (world.root / "reports" / "train" / "good.json").unlink()
+    with pytest.raises(MienError, match=r"good\.json is missing.*dvc repro train@good"):
+        world.run()

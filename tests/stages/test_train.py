@@ -1,0 +1,91 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.data.dataset import read_info, read_split
+from mien.errors import MienError
+from mien.files import write_json
+from mien.metrics import accuracy
+from mien.params import Family, Params
+from mien.registry import tracking
+from mien.serving.runtime import Runtime
+from mien.stages import train
+
+
+@pytest.fixture
+def short(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """One tiny network, two epochs; MLflow writes to the test's own folder, which holds a tuning report."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    family = params.family("cnn")
+    recipe = {"batch_size": 32, "epochs": 2, "max_rows": 140}
+    small = Family(dataclasses.replace(family.model, blocks=((8,),)), recipe, family.search)
+    write_json(tmp_path / "tuned.json", {"best": {"value": 0.2, "params": {"train.learning_rate": 0.03}}})
+    return dataclasses.replace(params, families={"cnn": small})
+
+
+def run(prepared: Path, folder: Path, params: Params) -> None:
+    checkpoints = folder / "checkpoints"
+    train.run("cnn", prepared, folder / "tuned.json", folder / "model", folder / "cnn.json", checkpoints, params)
+
+
+def test_a_training_leaves_models_report_and_run_that_agree(short: Params, prepared: Path, tmp_path: Path) -> None:
+    run(prepared, tmp_path, short)
+    report = json.loads((tmp_path / "cnn.json").read_text())
+    validation = read_split(prepared, "validation").without_leaks()
+    served = Runtime(tmp_path / "model" / "model.onnx").predict(validation.images.astype(np.float32))
+    assert report["validation"]["accuracy"] == pytest.approx(accuracy(validation.labels, served.argmax(axis=1)), abs=0.02)
+    assert report["onnx"]["max_probability_difference"] < train.PARITY
+    assert report["params"]["train"]["learning_rate"] == 0.03, "the tuned value"
+    assert report["data"] == {**{key: read_info(prepared)[key] for key in ("name", "digest")}, "rows": 140}
+    assert report["epochs"] == len(report["history"]["val_macro_f1"]) == 2
+    assert (tmp_path / "model" / "model.keras").stat().st_size > 0
+    assert not (tmp_path / "checkpoints").exists(), "a finished training leaves nothing to carry on"
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking.tracking_uri())
+    kept = client.get_run(report["run_id"])
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params["learning_rate"] == "0.03"
+    curve = client.get_metric_history(report["run_id"], "val_macro_f1")
+    assert [point.value for point in curve] == report["history"]["val_macro_f1"]
+
+
+def test_a_killed_training_carries_on_in_the_same_run(
+    short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = train.Telling.__call__
+
+    def kill(self: train.Telling, epoch: int, numbers: dict[str, float]) -> None:
+        tell(self, epoch, numbers)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as once:
+        once.setattr(train.Telling, "__call__", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(prepared, tmp_path, short)
+    assert not (tmp_path / "cnn.json").exists()
+    begun = json.loads((tmp_path / "checkpoints" / "run.json").read_text())["run_id"]
+    run(prepared, tmp_path, short)
+    report = json.loads((tmp_path / "cnn.json").read_text())
+    assert report["run_id"] == begun
+    assert report["epochs"] == 2
+
+
+def test_an_export_that_answers_otherwise_is_refused(
+    short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runtime, "predict", lambda runtime, faces: np.full((len(faces), 7), 0.9, np.float32))
+    with pytest.raises(MienError, match=r"answers otherwise than the trained model: probabilities differ by up to"):
+        run(prepared, tmp_path, short)
+    assert not (tmp_path / "cnn.json").exists()
+
+
+def test_without_a_tuning_report_the_error_says_how_to_make_it(short: Params, prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "tuned.json").unlink()
+    with pytest.raises(MienError, match="dvc repro tune@cnn"):
+        run(prepared, tmp_path, short)

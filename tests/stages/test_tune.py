@@ -1,0 +1,66 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.errors import MienError
+from mien.params import Family, Params, Tune
+from mien.registry import tracking
+from mien.stages import tune
+
+
+@pytest.fixture
+def short(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Two trials of a tiny network; MLflow and Optuna write to the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    family = params.family("cnn")
+    small = Family(dataclasses.replace(family.model, blocks=((8,),)), {"batch_size": 32}, family.search)
+    budget = Tune(trials=2, minutes=5, epochs=1, max_rows=70, startup_trials=1, storage="journal:optuna.log")
+    return dataclasses.replace(params, tune=budget, families={"cnn": small})
+
+
+def runs(stage: str) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking.tracking_uri())
+    experiment = client.get_experiment_by_name(tune.EXPERIMENT)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'"))
+
+
+def test_every_trial_is_a_child_of_the_familys_run(short: Params, prepared: Path, tmp_path: Path) -> None:
+    tune.run("cnn", prepared, tmp_path / "cnn.json", short)
+    report = json.loads((tmp_path / "cnn.json").read_text())
+    assert report["family"] == "cnn"
+    assert report["best"]["params"].keys() == short.family("cnn").search.keys()
+    assert [trial["number"] for trial in report["trials"]] == [0, 1]
+    (parent,) = runs("tune")
+    assert parent.info.run_id == report["run_id"]
+    children = runs("trial")
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert {child.info.status for child in children} == {"FINISHED"}
+    assert all("val_macro_f1" in child.data.metrics for child in children)
+
+    tune.run("cnn", prepared, tmp_path / "again.json", short)
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["trials"] == report["trials"], "a spent budget trains nothing"
+
+
+def test_a_pruned_trial_does_not_show_as_failed(
+    short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.learning.search.Trial.hopeless", lambda trial, step, score: trial.number == 1)
+    tune.run("cnn", prepared, tmp_path / "cnn.json", short)
+    states = [trial["state"] for trial in json.loads((tmp_path / "cnn.json").read_text())["trials"]]
+    assert states == ["complete", "pruned"]
+    assert sorted(child.data.tags.get("pruned", "") for child in runs("trial")) == ["", "true"]
+    assert {child.info.status for child in runs("trial")} == {"FINISHED"}
+
+
+def test_without_prepared_data_the_error_says_how_to_make_them(short: Params, tmp_path: Path) -> None:
+    with pytest.raises(MienError, match="dvc repro prepare"):
+        tune.run("cnn", tmp_path / "nowhere", tmp_path / "cnn.json", short)
+    assert not (tmp_path / "cnn.json").exists()

@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mien.errors import MienError
+from mien.params import Params, load, merge
+
+ROOT = Path(__file__).parent.parent
+
+
+def changed(tmp_path: Path, changes: dict[str, Any]) -> Path:
+    tree = merge(yaml.safe_load((ROOT / "params.yaml").read_text()), changes)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_the_four_families_are_registered(params: Params) -> None:
+    assert list(params.families) == ["cnn", "vgg16", "resnet50", "efficientnetb0"]
+
+
+def test_a_familys_block_is_laid_over_the_common_recipe(tmp_path: Path) -> None:
+    path = changed(tmp_path, {"families": {"cnn": {"train": {"epochs": 3, "augmentation": {"rotation": 4}}}}})
+    _, recipe = load(path).training("cnn")
+    assert (recipe.epochs, recipe.augmentation.rotation) == (3, 4.0)
+    assert recipe.augmentation.flip
+
+
+def test_chosen_values_are_laid_over_the_familys_block(params: Params) -> None:
+    architecture, recipe = params.training("cnn", {"train.learning_rate": 0.011, "model.dropout": 0.45})
+    assert (recipe.learning_rate, architecture.dropout) == (0.011, 0.45)
+
+
+def test_the_network_is_the_familys_own_name_unless_it_names_another(tmp_path: Path) -> None:
+    changes = {"families": {"plain": {"model": {"network": "cnn", "blocks": [[8]]}, "train": {}, "search": {}}}}
+    loaded = load(changed(tmp_path, changes))
+    assert loaded.training("vgg16")[0].network == "vgg16"
+    assert loaded.training("plain")[0].network == "cnn"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"epoch": 3}}, "Unknown key train.epoch"),
+        ({"train": {"epochs": 0}}, "train.epochs is 0, expected a number at least 1"),
+        ({"train": {"epochs": "many"}}, "train.epochs is 'many', expected a whole number"),
+        ({"train": {"optimizer": "sdg"}}, "train.optimizer is 'sdg', expected one of sgd, adam, adamw"),
+        ({"train": {"augmentation": {"flip": "yes please"}}}, "train.augmentation.flip"),
+        ({"families": {"cnn": {"model": {"blocks": 3}}}}, "families.cnn.model.blocks is 3, expected a list"),
+        ({"families": {"cnn": {"model": {"dropout": 1.5}}}}, "families.cnn.model.dropout is 1.5"),
+        ({"families": {"cnn": {"train": {"epchs": 1}}}}, "Unknown key families.cnn.train.epchs"),
+        ({"families": {"cnn": {"search": {"train.rate": {"low": 1}}}}}, "families.cnn.search has 'train.rate'"),
+        ({"seed": None}, "seed is None, expected a whole number"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(MienError, match=message.replace(".", r"\.").replace("[", r"\[")):
+        load(changed(tmp_path, changes))
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del tree["promote"]["floor"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(MienError, match=r"Missing key promote\.floor"):
+        load(path)
+
+
+def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(MienError, match="is missing"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [")
+    with pytest.raises(MienError, match="not valid YAML"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("")
+    with pytest.raises(MienError, match="expected a mapping"):
+        load(tmp_path / "params.yaml")
+
+
+def test_an_unknown_family_lists_the_known(params: Params) -> None:
+    with pytest.raises(MienError, match="Unknown family 'cn': params.yaml has cnn, vgg16"):
+        params.family("cn")
+
+
+def test_the_demos_overlay_fits(tmp_path: Path) -> None:
+    overlay = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())
+    assert load(changed(tmp_path, overlay)).training("vgg16")[1].epochs == 1
