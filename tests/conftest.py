@@ -22,21 +22,20 @@ def params() -> Params:
 
 @pytest.fixture(scope="session")
 def fer2013_folder() -> Path:
-    """The folder with fer2013.parquet and unpack.py: MIEN_REAL_DATA, or shared/fer2013 beside the checkout."""
-    folder = Path(os.environ.get("MIEN_REAL_DATA") or ROOT.parent / "shared" / "fer2013")
+    """The folder with fer2013.parquet and unpack.py, named by MIEN_REAL_DATA."""
+    folder = Path(os.environ.get("MIEN_REAL_DATA", ""))
     if not (folder / "fer2013.parquet").exists():
-        pytest.skip(f"needs the real FER-2013 in {folder}; name its folder in MIEN_REAL_DATA")
+        pytest.skip("needs the real FER-2013: name the folder of fer2013.parquet in MIEN_REAL_DATA")
     return folder
 
 
 @pytest.fixture(scope="session")
 def yunet_file() -> Path:
-    """YuNet's model file: MIEN_YUNET, or shared/yunet beside the checkout."""
-    named = os.environ.get("MIEN_YUNET")
-    found = [Path(named)] if named else sorted((ROOT.parent / "shared" / "yunet").glob("*.onnx"))
-    if not found or not found[0].exists():
-        pytest.skip("needs YuNet's model file; name it in MIEN_YUNET")
-    return found[0]
+    """YuNet's model file, named by MIEN_YUNET."""
+    path = Path(os.environ.get("MIEN_YUNET", ""))
+    if not path.is_file():
+        pytest.skip("needs YuNet's model file: name it in MIEN_YUNET")
+    return path
 
 
 @pytest.fixture(scope="session")

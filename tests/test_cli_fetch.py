@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from mien import cli_fetch
 from mien.cli_fetch import fetch, label_mapping
 from mien.errors import MienError
 
@@ -92,6 +91,6 @@ def test_a_failing_dvc_add_is_told_and_the_rows_stay(monkeypatch: pytest.MonkeyP
         return subprocess.CompletedProcess(command, 1, "", "ERROR: the cache is gone")
 
     Path(".dvc").mkdir()
-    monkeypatch.setattr(cli_fetch.subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "run", fail)
     assert "the cache is gone" in refusal("sample", "--rows", "42")
     assert len(list(Path("data/raw").iterdir())) == 1

@@ -83,6 +83,9 @@ def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
     """Search FAMILY's hyperparameters with Optuna."""
     loaded = load(params)
     loaded.family(family)
+    from mien.learning import hardware
+
+    hardware.start()
     from mien.stages import tune as stage
 
     stage.run(family, prepared, report, loaded)
@@ -102,6 +105,9 @@ def train(
     """Train FAMILY with its best hyperparameters and export it to ONNX."""
     loaded = load(params)
     loaded.family(family)
+    from mien.learning import hardware
+
+    hardware.start()
     from mien.stages import train as stage
 
     stage.run(family, prepared, tuned, model, report, checkpoints, loaded)

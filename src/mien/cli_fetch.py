@@ -103,13 +103,13 @@ def bring(
     """Read a source, write it to `raw`, hand it to DVC, and say what was done and what comes next."""
     from rich.console import Console
 
-    from mien.data.raw import write
+    from mien.data.raw import listed, write
 
     if append and force:
         raise MienError("--append adds and --force replaces: pass only one of them.")
     if append and not raw.exists() and raw.with_name(f"{raw.name}.dvc").exists():
         raise MienError(f"{raw} is kept by DVC but not here. Bring it with `dvc pull`, then append.")
-    before = {path: path.stat().st_mtime_ns for path in raw.glob("*.parquet")}
+    before = {path: path.stat().st_mtime_ns for path in listed(raw)}
     with Console(stderr=True).status("Reading faces …") as status:
         batch = source()
         path = write(batch.renamed(name) if name else batch, raw, append, force)

@@ -41,11 +41,12 @@ def test_a_flat_webp_that_opencv_refuses_is_read() -> None:
 
 
 def test_colour_alpha_palette_and_deep_images_become_gray() -> None:
-    colour = Image.fromarray(np.dstack([noise()] * 3))
-    for image in (colour, colour.convert("RGBA"), colour.convert("P"), Image.fromarray(noise().astype(np.uint16) * 257)):
-        gray = quality.decode(encoded(image, "PNG"), "a")
-        assert gray.dtype == np.uint8
-        assert np.abs(gray.astype(int) - noise()).max() <= 2
+    gray, colour = Image.fromarray(noise()), Image.fromarray(np.dstack([noise()] * 3))
+    deep = Image.fromarray(noise().astype(np.uint16) * 257)
+    for image in (colour, colour.convert("RGBA"), gray.convert("P"), deep):
+        decoded = quality.decode(encoded(image, "PNG"), "a")
+        assert decoded.dtype == np.uint8
+        assert np.abs(decoded.astype(int) - noise()).max() <= 2
 
 
 def test_exif_orientation_is_applied() -> None:
@@ -64,7 +65,7 @@ def test_a_corrupt_image_is_named(data: bytes) -> None:
 def test_faces_shrink_by_area() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (96, 48))
     np.testing.assert_array_equal(quality.face(stripes), np.full((48, 48), 128))
-    assert quality.face(noise()) is not None
+    np.testing.assert_array_equal(quality.face(noise()), noise())
     assert quality.face(noise(100, 30)).shape == (48, 48)
 
 
@@ -100,7 +101,7 @@ def test_dark_bright_and_drawn_faces_are_no_placeholders() -> None:
 
     for number in range(70):
         drawn = face(number % 7, np.random.default_rng(number))
-        for image in (drawn, drawn // 12, 255 - drawn // 12):
+        for image in (drawn, drawn // 5, 255 - drawn // 5):
             assert not quality.measure(np.asarray(image, np.uint8))["placeholder"]
 
 

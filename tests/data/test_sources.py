@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mien.data import sources
-from mien.data.raw import Batch, batch, pgm, read
+from mien.data.raw import Batch, batch, listed, pgm, read
 from mien.data.splitting import complete, stratify
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
@@ -90,7 +90,7 @@ def test_csv_takes_columns_in_any_order_and_quoted_pixels(tmp_path: Path) -> Non
         ("0,1 2 3,Training", r"row 2: 3 pixels, expected 2304"),
         (f"0,{FACE.replace('7', 'x', 1)},Training", r"row 2: pixels hold something other"),
         (f"0,{FACE.replace('255', '300', 1)},Training", r"row 2: pixels from 0 to 300"),
-        (f"0,{FACE.replace('255', '-1', 1)},Training", r"row 2: pixels from -1 to 254|row 2: pixels from -1 to 255"),
+        (f"0,{FACE.replace('255', '-1', 1)},Training", r"row 2: pixels from -1 to 255"),
         (f"0,{FACE},Test", r"row 2: Usage is 'Test', expected Training, PublicTest, PrivateTest"),
         (f"0,{FACE}", r"row 2: 2 columns"),
     ],
@@ -104,7 +104,7 @@ def test_a_broken_row_is_named_with_what_was_found(tmp_path: Path, row: str, mes
 def test_csv_names_what_is_wrong_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(MienError, match="does not exist"):
         sources.csv(tmp_path / "none.csv")
-    with pytest.raises(MienError, match="is a folder.*mien fetch folders"):
+    with pytest.raises(MienError, match=r"is a folder.*mien fetch folders"):
         sources.csv(tmp_path)
     (tmp_path / "empty.csv").touch()
     with pytest.raises(MienError, match="is empty"):
@@ -199,7 +199,7 @@ def test_unknown_folders_are_listed_and_can_be_mapped(tmp_path: Path) -> None:
     root = write_images(tmp_path, "happy/1.png", "meh/2.png", "joyful/3.png")
     with pytest.raises(MienError, match=r"joyful \(1\), meh \(1\)"):
         sources.folders(root)
-    rows = sources.folders(root, {"meh": "neutral", "joyful": "Happiness".lower()})
+    rows = sources.folders(root, {"meh": "neutral", "joyful": "happiness"})
     assert sorted(rows.table["emotion"].to_pylist()) == [3, 3, 6]
     with pytest.raises(MienError, match="Label map meh=bored: expected one of angry"):
         sources.folders(root, {"meh": "bored"})
@@ -258,7 +258,7 @@ def test_kaggle_downloads_through_its_client(monkeypatch: pytest.MonkeyPatch) ->
         assert dataset == "msambare/fer2013"
         write_images(Path(path), "train/sad/Training_1.jpg", "test/sad/PublicTest_2.jpg", "test/sad/PrivateTest_3.jpg")
 
-    fake_kaggle(monkeypatch, lambda self: None, download)
+    fake_kaggle(monkeypatch, lambda _: None, download)
     assert sources.kaggle().counts() == {"train": 1, "validation": 1, "test": 1}
 
 
@@ -273,10 +273,10 @@ def test_kaggle_without_credentials_network_or_client_says_what_to_do(monkeypatc
     with pytest.raises(MienError, match=r"no valid credentials.*access_token.*mien fetch sample"):
         sources.kaggle()
     fake_kaggle(monkeypatch, no_network, None)
-    with pytest.raises(MienError, match="cannot be reached.*Check the network"):
+    with pytest.raises(MienError, match=r"cannot be reached.*Check the network"):
         sources.kaggle()
-    fake_kaggle(monkeypatch, lambda self: None, no_network)
-    with pytest.raises(MienError, match="did not give msambare/fer2013.*Check the network"):
+    fake_kaggle(monkeypatch, lambda _: None, no_network)
+    with pytest.raises(MienError, match=r"did not give msambare/fer2013.*Check the network"):
         sources.kaggle()
     monkeypatch.setitem(sys.modules, "kaggle.api.kaggle_api_extended", None)
     with pytest.raises(MienError, match="pip install kaggle"):
@@ -389,6 +389,15 @@ def test_a_second_fetch_at_the_same_time_is_refused(tmp_path: Path) -> None:
     assert sources.write(faces(), tmp_path).exists()
 
 
+def test_what_a_killed_fetch_left_is_no_data_and_goes_with_the_next(tmp_path: Path) -> None:
+    half = tmp_path / ".000_faces-x1.parquet"
+    half.write_text("half a file")
+    assert listed(tmp_path) == []
+    assert list(tmp_path.iterdir()) == [half]
+    assert sources.write(faces(), tmp_path).name == "000_faces.parquet"
+    assert not half.exists()
+
+
 def test_a_full_disk_leaves_the_old_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = sources.write(faces(), tmp_path)
 
@@ -405,7 +414,7 @@ def test_a_full_disk_leaves_the_old_data(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file stands where the folder should")
-    with pytest.raises(MienError, match="Cannot write to .*data/raw"):
+    with pytest.raises(MienError, match=r"Cannot write to .*data/raw"):
         sources.write(faces(), tmp_path / "data" / "raw")
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,12 @@ def test_loading_openvino_leaves_nothing_in_the_home_folder(small_onnx: Path, tm
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_may_share_a_runtime(small_onnx: Path, backend: Any) -> None:
+    loaded, many = Runtime(small_onnx, backend=backend, threads=1), faces(40)
+    expected = loaded.predict(many)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda row: loaded.predict(many[row : row + 1])[0], range(40)))
+    np.testing.assert_allclose(answers, expected, atol=1e-5)

@@ -184,7 +184,7 @@ def serve(project: Path, port: int) -> subprocess.Popen[str]:
 
 def test_without_a_champion_the_service_says_so_and_stops(project: Path) -> None:
     with serve(project, 0) as server:
-        told, _ = server.communicate(timeout=60)
+        told, _ = server.communicate(timeout=150)
     assert server.returncode == 1
     assert "There is no champion" in told
     assert "dvc repro" in told
@@ -204,7 +204,7 @@ def test_bentoml_serve_answers_in_the_projects_root(project: Path, champion_fold
                 metrics = client.get("/metrics").text
         finally:
             server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=30)
+            server.communicate(timeout=60)
     assert answer.status_code == 200
     assert len(answer.json()["faces"]) == 1
     assert 'endpoint="/predict",http_response_code="200"' in metrics
@@ -212,7 +212,7 @@ def test_bentoml_serve_answers_in_the_projects_root(project: Path, champion_fold
 
 
 def _wait(client: httpx.Client, server: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 150
     while time.monotonic() < end and server.poll() is None:
         try:
             if client.get("/readyz").status_code == 200:

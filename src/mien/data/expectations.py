@@ -39,8 +39,8 @@ def expectations(profile: Profile, evidence: Evidence, class_drift: float) -> li
     """Everything that `profile` expects of data, in the order of the report."""
     rows = {str(name): int(n) for name, n in evidence.groups[["group", "rows"]].to_numpy()}
     first = sum(rows.values()) - rows.get(ADDED, 0)
-    found = [*_schema(), *_rows(profile), *_images(profile, first), *_copies(profile, rows), *_membership(profile)]
-    found += [*_bands(profile, rows), *_groups(evidence, profile, class_drift)]
+    found = [*_schema(), *_rows(profile), *_bands(profile, rows), *_groups(evidence, profile, class_drift)]
+    found += [*_membership(profile), *_copies(profile, rows), *_images(profile, first)]
     return found + (list(_added(evidence, rows[ADDED])) if ADDED in rows else [])
 
 
@@ -60,15 +60,16 @@ def _schema() -> Iterator[Expectation]:
 def _rows(profile: Profile) -> Iterator[Expectation]:
     for split, counts in (profile.counts or {}).items():
         for emotion, count in counts.items():
-            where, options = {"group": split, "emotion": EMOTIONS.index(emotion)}, {"value": count}
+            where: dict[str, Any] = {"group": split, "emotion": EMOTIONS.index(emotion)}
+            options = {"value": count}
             name, kind = f"rows.{split}.{emotion}", "ExpectTableRowCountToEqual"
             yield Expectation(name, CRITICAL, f"{count:,} rows", kind, options, where, mend=INCOMPLETE)
     if not profile.counts:
         for split in SPLITS:
             kind, some = "ExpectTableRowCountToBeBetween", {"min_value": 1}
             yield Expectation(f"rows.{split}", CRITICAL, "some rows", kind, some, {"split": split})
-        options, kind = {"column": "emotion", "value_set": list(range(7))}, "ExpectColumnDistinctValuesToContainSet"
-        yield Expectation("emotion.all", WARNING, "every emotion in train", kind, options, {"split": "train"})
+        every, kind = {"column": "emotion", "value_set": list(range(7))}, "ExpectColumnDistinctValuesToContainSet"
+        yield Expectation("emotion.all", WARNING, "every emotion in train", kind, every, {"split": "train"})
 
 
 def _images(profile: Profile, total: int) -> Iterator[Expectation]:

@@ -29,7 +29,8 @@ class Probe:
     def guess(self, features: Features) -> NDArray[np.int64]:
         """Return the likeliest label of each row of `features`."""
         scores: Features = (features - self.centre) @ self.weights[:-1] + self.weights[-1]
-        return scores.argmax(1)
+        guesses: NDArray[np.int64] = scores.argmax(1)
+        return guesses
 
 
 def features(images: NDArray[np.uint8]) -> Features:

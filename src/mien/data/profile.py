@@ -74,7 +74,7 @@ class Profile:
         return self.dataset == GENERIC.dataset
 
     def ceiling(self, defect: str, rows: int) -> float:
-        """Return the largest accepted share of a defect among `rows` images: four standard errors and 0.2 % above its own."""
+        """Return the largest accepted share of a defect among `rows` images: its own, 4 standard errors and 0.2 %."""
         share = self.shares[defect]
         error = float(np.sqrt(share * (1 - share) / max(rows, 1)))
         return min(1.0, share + 4 * error + 0.002)
@@ -109,7 +109,7 @@ def load(name: str, dataset: str) -> Profile:
 
 
 def parse(content: Mapping[str, Any]) -> Profile:
-    """Make a profile from its JSON form, the inverse of `dump`; `based_on` and `without` make one from another's parts."""
+    """Make a profile from what `dump` wrote; `based_on` and `without` make one from another's parts."""
     try:
         if "based_on" in content:
             base = dump(load(content["based_on"], ""))

@@ -73,7 +73,9 @@ def write(rows: Batch, folder: Path, append: bool = False, force: bool = False) 
     replaces all files.
     """
     with _alone(folder):
-        files = sorted(folder.glob("*.parquet"))
+        for unfinished in folder.glob(".*.parquet"):
+            unfinished.unlink()  # left by a fetch that was killed; the lock says that none is running
+        files = listed(folder)
         if append and files:
             rows = _checked(rows, folder, files)
         elif len(files) == 1 and read(files[0]).equals(rows.table, check_metadata=True):
@@ -90,6 +92,11 @@ def write(rows: Batch, folder: Path, append: bool = False, force: bool = False) 
             if not append and old != path:
                 old.unlink()
     return path
+
+
+def listed(folder: Path) -> list[Path]:
+    """List the raw files of `folder` in order, passing over those that are still being written."""
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -4,12 +4,34 @@ import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+from mien.errors import MienError
 
-def quiet() -> None:
-    """Keep TensorFlow's start-up notices off the terminal; call before the first import of Keras."""
+
+def start() -> None:
+    """Import Keras and its backend without TensorFlow's notices, which no setting silences.
+
+    Raises MienError where the backend that KERAS_BACKEND names is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(2)
+    try:
+        with TemporaryFile() as notices:
+            os.dup2(notices.fileno(), 2)
+            import keras
+
+            keras.backend.backend()
+    except ImportError as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        raise MienError(
+            f"Training needs Keras with the backend {backend!r}, which cannot be imported ({error}). Install "
+            "mien[train], or name an installed one: KERAS_BACKEND=jax."
+        ) from error
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def gpus() -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -74,7 +75,7 @@ def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None 
     """
     hardware.seed_everything(plan.seed)
     with hardware.every_gpu():
-        network, learner = _compile(plan)
+        network, learner = compile_learner(plan)
     keeper = Checkpoints(checkpoints) if checkpoints else None
     state = keeper.resume(learner, plan.fingerprint) if keeper else State(plan.fingerprint)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
@@ -94,11 +95,12 @@ def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None 
     return Result(network, state, state.epoch * len(plan.training) / max(state.seconds, 1e-9))
 
 
-def predict(network: keras.Model, split: Split, rows: int = 512) -> NDArray[np.float32]:
+def predict(network: keras.Model, split: Split) -> NDArray[np.float32]:
     """Probabilities `(n, 7)` of a split's faces."""
-    parts = [split.images[i : i + rows].astype(np.float32) for i in range(0, len(split), rows)]
-    answers = [np.asarray(network.predict_on_batch(part), np.float32) for part in parts]
-    return np.concatenate(answers) if answers else np.zeros((0, len(EMOTIONS)), np.float32)
+    if not len(split):
+        return np.zeros((0, len(EMOTIONS)), np.float32)
+    answers = network.predict(split.images.astype(np.float32), batch_size=512, verbose=0)
+    return np.asarray(answers, np.float32)
 
 
 def export(network: keras.Model, architecture: Architecture, path: Path) -> None:
@@ -106,10 +108,12 @@ def export(network: keras.Model, architecture: Architecture, path: Path) -> None
     plain = models.build(architecture)
     plain.set_weights(network.get_weights())
     plain(np.zeros((1, *plain.input_shape[1:]), np.float32))
-    write_file(path, lambda target: plain.export(str(target), format="onnx", verbose=False))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)  # Keras asks NumPy for a relic
+        write_file(path, lambda target: plain.export(str(target), format="onnx", verbose=False))
 
 
-def _compile(plan: Plan) -> tuple[keras.Model, keras.Model]:
+def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
     """The network, and the learner around it that augments and is fitted."""
     keras.config.set_dtype_policy(plan.precision)
     try:

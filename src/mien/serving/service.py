@@ -103,7 +103,7 @@ class Mien:
     def check() -> None:
         """Refuse to start without a champion: a worker that fails would be started again and again."""
         try:
-            champion.folder(root=Path(Mien.working_dir))  # type: ignore[attr-defined]
+            champion.read_card(champion.folder(root=Path(Mien.working_dir)))  # type: ignore[attr-defined]
         except MienError as error:
             raise BentoMLException(str(error)) from None
 

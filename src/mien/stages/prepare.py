@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mien.data import dataset, quality
 from mien.data.dataset import Split
 from mien.data.exclusions import Columns, decide, reasons, write_list
-from mien.data.raw import SCHEMA, head
+from mien.data.raw import SCHEMA, head, listed
 from mien.emotions import EMOTIONS, FACE_SIZE, SPLITS
 from mien.errors import MienError
 from mien.files import write_file, write_json
@@ -73,7 +73,7 @@ def read(raw: Path, progress: bool) -> tuple[str, Columns, NDArray[np.uint8]]:
     from rich.console import Console
     from rich.progress import track
 
-    paths = sorted(raw.glob("*.parquet"))
+    paths = listed(raw)
     heads = [head(path) for path in paths]
     total = sum(rows for _, rows in heads)
     if not total:

@@ -1,0 +1,272 @@
+"""Altered copies of genuine data are refused by the expectation that is made for them."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien.data import checkpoint, fingerprints, probe, profile, quality
+from mien.data.checkpoint import Result
+from mien.data.evidence import collect
+from mien.data.expectations import expectations
+from mien.data.sample import sample
+from mien.emotions import EMOTIONS, SPLITS
+from mien.errors import MienError
+from mien.params import Params
+from mien.stages import prepare
+
+Pixels = NDArray[np.uint8]
+Change = Callable[[Pixels], Pixels]
+
+ROWS = {"train": 4000, "validation": 900, "test": 900}
+USAGES = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
+
+
+@dataclass(frozen=True)
+class Faces:
+    """A data set in memory: images `(n, 48, 48)`, labels, splits and batches."""
+
+    images: Pixels
+    labels: NDArray[np.int64]
+    splits: NDArray[Any]
+    batches: NDArray[Any]
+
+    def each(self, change: Change, where: NDArray[np.bool_] | None = None) -> "Faces":
+        picked = np.ones(len(self.images), bool) if where is None else where
+        changed = [change(image) if pick else image for image, pick in zip(self.images, picked, strict=True)]
+        return replace(self, images=np.stack(changed))
+
+    def shuffled(self, share: float = 1) -> "Faces":
+        random, labels = np.random.default_rng(1), self.labels.copy()
+        chosen = random.choice(len(labels), int(share * len(labels)), replace=False)
+        labels[chosen] = labels[random.permutation(chosen)]
+        return replace(self, labels=labels)
+
+    def take(self, rows: NDArray[Any]) -> "Faces":
+        return Faces(self.images[rows], self.labels[rows], self.splits[rows], self.batches[rows])
+
+    def in_split(self, split: str) -> "Faces":
+        return self.take(self.splits == split)
+
+    def resplit(self) -> "Faces":
+        """The same split sizes, the members by chance."""
+        mixed = self.take(np.random.default_rng(2).permutation(len(self.images)))
+        return replace(mixed, splits=self.splits)
+
+    def __add__(self, other: "Faces") -> "Faces":
+        columns = ("images", "labels", "splits", "batches")
+        return Faces(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in columns))
+
+    def appended(self, other: "Faces") -> "Faces":
+        """Rows of another set as a later batch of training images."""
+        size = len(other.images)
+        return self + replace(other, splits=np.full(size, "train"), batches=np.full(size, "001_new"))
+
+
+def hold(faces: Faces, params: Params, name: str) -> Result:
+    """Prepare `faces` in memory and hold the expectations of profile `name`."""
+    records = [quality.measure(image) for image in faces.images]
+    columns = {key: np.array([record[key] for record in records]) for key in records[0]}
+    size = len(records)
+    columns |= {"split": faces.splits, "emotion": faces.labels, "batch": faces.batches}
+    columns |= {"width": np.full(size, 48), "height": np.full(size, 48), "row": np.arange(size)}
+    columns |= {"origin": np.array([f"faces:{row + 1}" for row in range(size)])}
+    columns |= quality.groups(columns["pixels"].tolist(), faces.labels.astype(np.int8), faces.splits)
+    columns |= prepare.decide(columns, params.prepare)
+    splits = {split: prepare.select(split, columns, faces.images, params.prepare) for split in SPLITS}
+    expected_of = profile.load(name, "")
+    evidence = collect(pd.DataFrame(columns), splits, expected_of)
+    return checkpoint.run(expectations(expected_of, evidence, params.validate.class_drift), evidence)
+
+
+def critical(result: Result) -> set[str]:
+    return {outcome.expectation.name for outcome in result.failed("critical")}
+
+
+def blurred(image: Pixels) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(image, (3, 3), 0), np.uint8)
+
+
+def mirrored(image: Pixels) -> Pixels:
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+def turned(image: Pixels) -> Pixels:
+    around = cv2.getRotationMatrix2D((23.5, 23.5), 12, 1)
+    return np.asarray(cv2.warpAffine(image, around, (48, 48), borderMode=cv2.BORDER_REFLECT), np.uint8)
+
+
+def jpeg(image: Pixels) -> Pixels:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=80)
+    return np.asarray(Image.open(stream), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Faces:
+    table = sample(rows=900).table
+    images = np.stack([np.frombuffer(data[-2304:], np.uint8).reshape(48, 48) for data in table["image"].to_pylist()])
+    splits = np.array(table["split"].to_pylist())
+    return Faces(images, table["emotion"].to_numpy().astype(np.int64), splits, np.full(len(images), "000_sample"))
+
+
+@pytest.fixture(scope="module")
+def real(fer2013_folder: Path) -> Faces:
+    """The first rows of each of FER-2013's splits."""
+    return load_real(fer2013_folder, dict.fromkeys(SPLITS, 0), ROWS)
+
+
+@pytest.fixture(scope="module")
+def more_real(fer2013_folder: Path) -> Faces:
+    """Training rows of FER-2013 that are not in `real`."""
+    return load_real(fer2013_folder, {"train": ROWS["train"]}, {"train": 600})
+
+
+def load_real(folder: Path, first: dict[str, int], sizes: dict[str, int]) -> Faces:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / "fer2013.parquet")
+    usage, encoded = np.array(table["usage"].to_pylist()), table["image"]
+    ranges = [np.flatnonzero(usage == USAGES[s])[start : start + sizes[s]] for s, start in first.items()]
+    rows = np.concatenate(ranges)
+    images = [np.asarray(Image.open(io.BytesIO(encoded[row].as_py())).convert("L")) for row in rows]
+    labels = table["emotion"].to_numpy().astype(np.int64)[rows]
+    splits = np.repeat(list(first), [len(found) for found in ranges])
+    return Faces(np.stack(images), labels, splits, np.full(len(rows), "000_fer2013"))
+
+
+def test_drawn_faces_fit_their_profile(drawn: Faces, params: Params) -> None:
+    result = hold(drawn, params, "sample")
+    assert critical(result) == set()
+    assert result.failed("warning") == []
+
+
+def test_equalised_drawn_faces_are_refused_by_their_contrast(drawn: Faces, params: Params) -> None:
+    assert critical(hold(drawn.each(cv2.equalizeHist), params, "sample")) >= {"contrast.train", "brightness.test"}
+
+
+def test_blurred_drawn_faces_are_refused_by_their_sharpness(drawn: Faces, params: Params) -> None:
+    names = critical(hold(drawn.each(blurred), params, "sample"))
+    assert names == {"sharpness.train", "sharpness.validation", "sharpness.test"}
+
+
+def test_shuffled_labels_of_drawn_faces_are_refused_by_the_probe(drawn: Faces, params: Params) -> None:
+    assert "probe.train" in critical(hold(drawn.shuffled(), params, "sample"))
+
+
+def test_a_leak_is_refused_and_names_both_rows(drawn: Faces, params: Params) -> None:
+    result = hold(drawn + replace(drawn.in_split("test").take(np.array([4])), splits=np.array(["train"])), params, "sample")
+    (leak,) = (o for o in result.outcomes if o.expectation.name == "leaks.test.new")
+    assert not leak.success
+    assert leak.observed == "1 of 150 rows differ"
+    assert leak.rows == ("faces:755 (copy of faces:901)",)
+
+
+def test_mirrored_copies_of_test_images_in_train_are_refused(drawn: Faces, params: Params) -> None:
+    tested = drawn.in_split("test").each(mirrored)
+    copies = replace(tested, splits=np.full(len(tested.images), "train"))
+    assert "mirrored_copies.test" in critical(hold(drawn + copies, params, "sample"))
+
+
+def test_a_data_set_without_profile_gets_only_the_checks_that_hold_for_all(drawn: Faces, params: Params) -> None:
+    result = hold(drawn.each(blurred), params, "generic")
+    assert critical(result) == set()
+    names = {outcome.expectation.name for outcome in result.outcomes}
+    assert "leaks.test.new" in names
+    assert not any(name.startswith("sharpness") for name in names)
+
+
+def test_a_missing_label_or_split_name_is_refused(drawn: Faces, params: Params) -> None:
+    labels = drawn.labels.copy()
+    labels[3] = 9
+    assert "emotion.known" in critical(hold_statistics_only(replace(drawn, labels=labels), params))
+
+
+def hold_statistics_only(faces: Faces, params: Params) -> Result:
+    """As `hold`, for labels that no data set in memory may have."""
+    sound = replace(faces, labels=faces.labels % len(EMOTIONS))
+    expected_of = profile.GENERIC
+    statistics = pd.DataFrame(
+        {"row": range(len(faces.images)), "origin": [f"faces:{i}" for i in range(len(faces.images))]}
+        | {"split": faces.splits, "emotion": faces.labels, "pixels": [image.tobytes().hex() for image in faces.images]}
+        | dict.fromkeys(("width", "height"), 48)
+        | dict.fromkeys(("mean", "std", "sharpness"), 1.0)
+        | {"flat": False, "placeholder": False, "conflict": False, "copies": 1, "status": "kept"}
+    )
+    columns = {"split": sound.splits, "emotion": sound.labels, "leaked": np.zeros(len(sound.images), bool)}
+    columns["status"] = np.full(len(sound.images), "kept")
+    splits = {split: prepare.select(split, columns, sound.images, params.prepare) for split in SPLITS}
+    evidence = collect(statistics, splits, expected_of, with_probe=False)
+    return checkpoint.run(expectations(expected_of, evidence, 0.02), evidence)
+
+
+def test_an_honest_later_batch_is_welcome(drawn: Faces, params: Params) -> None:
+    later = sample(rows=300, seed=11).table["image"].to_pylist()
+    images = np.stack([np.frombuffer(data[-2304:], np.uint8).reshape(48, 48) for data in later])
+    labels = np.array(sample(rows=300, seed=11).table["emotion"].to_pylist())
+    batch = Faces(images, labels, np.full(300, "train"), np.full(300, "001"))
+    assert critical(hold(drawn.appended(batch), params, "sample")) == set()
+    assert "probe.added" in critical(hold(drawn.appended(batch.shuffled()), params, "sample"))
+    assert "sharpness.added" in critical(hold(drawn.appended(batch.each(blurred)), params, "sample"))
+
+
+def test_the_whole_fer2013_profile_knows_the_official_numbers() -> None:
+    counts = profile.load("auto", "fer2013").counts
+    assert counts is not None
+    assert {split: sum(numbers.values()) for split, numbers in counts.items()} == {
+        "train": 28709,
+        "validation": 3589,
+        "test": 3589,
+    }
+    assert counts["test"]["disgust"] == 55
+    exam = profile.load("fer2013", "").exam
+    assert exam is not None
+    assert [int((exam[split].known & 1).sum()) for split in ("validation", "test")] == [280, 288]
+
+
+def test_a_profile_survives_being_written_and_read() -> None:
+    learnt = profile.load("fer2013", "")
+    assert profile.dump(profile.parse(profile.dump(learnt))) == profile.dump(learnt)
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(MienError, match=r"'fer2014', expected auto, generic, fer2013, fer2013_part, sample"):
+        profile.load("fer2014", "fer2013")
+
+
+def test_a_broken_profile_says_how_to_make_it_anew() -> None:
+    with pytest.raises(MienError, match="mien validate --learn FILE"):
+        profile.parse({"about": "no data set named"})
+
+
+def test_fingerprints_know_a_face_after_re_encoding_and_tell_it_from_its_mirror_image(drawn: Faces) -> None:
+    codes = fingerprints.codes(drawn.images)
+    again, bits = fingerprints.nearest(fingerprints.codes(drawn.each(jpeg).images), codes)
+    assert (again == np.arange(len(codes))).mean() > 0.99
+    assert (bits <= fingerprints.RADIUS).mean() > 0.99
+    assert fingerprints.nearest(fingerprints.codes(drawn.each(mirrored).images), codes)[1].min() > 3
+
+
+def test_no_fingerprints_have_no_nearest(drawn: Faces) -> None:
+    none = np.empty((0, 16), np.uint8)
+    some = fingerprints.codes(drawn.images[:2])
+    assert [values.tolist() for values in fingerprints.nearest(some, none)] == [[-1, -1], [128, 128]]
+    assert [len(found) for found in fingerprints.within(some, none)] == [0, 0]
+    assert fingerprints.within(none, some) == []
+
+
+def test_the_probe_leaves_each_row_out_of_its_own_guess() -> None:
+    random = np.random.default_rng(0)
+    rows, labels = random.normal(size=(60, 5)).astype(np.float32), random.integers(0, 7, 60)
+    held_out = probe.fit(rows, labels).held_out
+    # Weights and centre move a little when a row is really missing, so a few close calls may differ.
+    truly = [probe.fit(np.delete(rows, i, 0), np.delete(labels, i)).guess(rows[i : i + 1])[0] for i in range(60)]
+    assert (held_out == truly).mean() > 0.85

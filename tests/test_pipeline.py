@@ -1,0 +1,144 @@
+"""What holds dvc.yaml, params.yaml and the code together, and DVC's own behaviour on a pipeline of this shape."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mien.demo import lay_out
+from mien.params import Params
+
+ROOT = Path(__file__).parent.parent
+FAMILIES = ("cnn", "vgg16", "resnet50", "efficientnetb0")
+
+
+def dvc(folder: Path, *arguments: str, check: bool = True) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return content
+
+
+def test_a_stage_is_one_file_one_command_one_section_and_one_test(stages: dict[str, Any], params: Params) -> None:
+    for name in stages:
+        assert (ROOT / f"src/mien/stages/{name}.py").exists()
+        assert (ROOT / f"tests/stages/test_{name}.py").exists()
+        assert hasattr(params, name)
+    files = {path.stem for path in (ROOT / "src/mien/stages").glob("*.py")} - {"__init__"}
+    assert files == set(stages)
+
+
+def test_a_stages_own_code_is_among_its_dependencies(stages: dict[str, Any]) -> None:
+    for name, stage in stages.items():
+        body = stage.get("do", stage)
+        assert f"src/mien/stages/{name}.py" in body["deps"]
+        assert name in body["params"]
+
+
+def test_every_source_file_named_in_dvc_yaml_exists(stages: dict[str, Any]) -> None:
+    for stage in stages.values():
+        for path in stage.get("do", stage)["deps"]:
+            assert "src/" not in path or (ROOT / path).exists(), path
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project laid out as the demo does it, with every stage's command replaced by one that writes its outputs."""
+    folder = tmp_path_factory.mktemp("project") / "demo"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        lay_out(folder)
+    tree = yaml.safe_load((folder / "dvc.yaml").read_text())
+    for stage in tree["stages"].values():
+        body = stage.get("do", stage)
+        outs = [out if isinstance(out, str) else next(iter(out)) for out in body.get("outs", []) + body.get("metrics", [])]
+        body["cmd"] = " && ".join(f"mkdir -p $(dirname {out}) && md5sum params.yaml > {out}" for out in outs)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    (folder / "data/raw").mkdir(parents=True)
+    (folder / "data/raw/000_x.parquet").write_text("faces")
+    dvc(folder, "init", "--quiet", "--no-scm")
+    dvc(folder, "repro", "--quiet")
+    return folder
+
+
+def ran(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def everything() -> set[str]:
+    families = {f"{stage}@{family}" for stage in ("tune", "train") for family in FAMILIES}
+    return {"prepare", "validate", *families, "evaluate", "promote", "package"}
+
+
+def test_nothing_changed_runs_nothing(project: Path) -> None:
+    assert ran(dvc(project, "repro")) == set()
+
+
+def test_a_changed_family_reruns_itself_and_what_depends_on_it(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder)
+    text = (folder / "params.yaml").read_text()
+    tree = yaml.safe_load(text)
+    tree["families"]["vgg16"]["model"]["dropout"] = 0.4
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert ran(dvc(folder, "repro")) == {"tune@vgg16", "train@vgg16", "evaluate", "promote", "package"}
+
+
+def test_a_changed_threshold_trains_nothing(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder)
+    tree = yaml.safe_load((folder / "params.yaml").read_text())
+    tree["promote"]["floor"] = 0.9
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert ran(dvc(folder, "repro")) == {"promote", "package"}
+
+
+def test_a_new_batch_reruns_everything(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder)
+    (folder / "data/raw/001_more.parquet").write_text("more faces")
+    assert "prepare" in ran(dvc(folder, "repro"))
+
+
+def test_two_runs_at_once_do_no_harm(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder)
+    tree = yaml.safe_load((folder / "dvc.yaml").read_text())
+    tree["stages"]["prepare"]["cmd"] = "sleep 6 && " + tree["stages"]["prepare"]["cmd"]
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    first = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "prepare"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not (folder / ".dvc/tmp/rwlock").exists() and first.poll() is None:
+        pass
+    second = dvc(folder, "repro", "prepare", check=False)
+    assert "lock" in second.lower() or "busy" in second.lower()
+    assert first.wait(60) == 0
+
+
+def test_data_pushed_to_a_remote_are_pulled_into_a_fresh_clone(tmp_path: Path) -> None:
+    origin, clone, remote = tmp_path / "origin", tmp_path / "clone", tmp_path / "remote"
+    (origin / "data/raw").mkdir(parents=True)
+    (origin / "data/raw/000_x.parquet").write_bytes(b"faces")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "init", "-q", "-b", "main", "."], cwd=origin, check=True)
+    dvc(origin, "init", "--quiet")
+    dvc(origin, "add", "--quiet", "data/raw")
+    dvc(origin, "remote", "add", "--default", "storage", str(remote))
+    subprocess.run([*git, "add", "-A"], cwd=origin, check=True)
+    subprocess.run([*git, "commit", "-qm", "data"], cwd=origin, check=True)
+    dvc(origin, "push", "--quiet")
+    subprocess.run([*git, "clone", "-q", str(origin), str(clone)], check=True)
+    assert not (clone / "data/raw").exists()
+    dvc(clone, "pull", "--quiet")
+    assert (clone / "data/raw/000_x.parquet").read_bytes() == b"faces"
