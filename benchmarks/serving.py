@@ -24,7 +24,9 @@ def main() -> None:
     except MienError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{named[0]}: faces a second on one thread, median of {REPEATS} runs of {SECONDS:g} s in turns")
-    print(f"{'batch':>6}" + "".join(f"{name + ' ' + rt.precision:>18}" for name, rt in runtimes.items()) + f"{'ratio':>8}")
+    print(
+        f"{'batch':>6}" + "".join(f"{name + ' ' + rt.precision:>18}" for name, rt in runtimes.items()) + f"{'ratio':>8}"
+    )
     for size in SIZES:
         faces = np.random.default_rng(0).uniform(0, 255, (size, 48, 48, 1)).astype(np.float32)
         speeds: dict[str, list[float]] = {name: [] for name in runtimes}

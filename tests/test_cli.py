@@ -8,7 +8,18 @@ from click.testing import CliRunner
 from mien.cli import main
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "great_expectations", "cv2", "pandas", "pyarrow", "bentoml", "numpy"}
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "mlflow",
+    "optuna",
+    "great_expectations",
+    "cv2",
+    "pandas",
+    "pyarrow",
+    "bentoml",
+    "numpy",
+}
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -61,7 +61,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = yaml.safe_load((folder / "dvc.yaml").read_text())
     for stage in tree["stages"].values():
         body = stage.get("do", stage)
-        outs = [out if isinstance(out, str) else next(iter(out)) for out in body.get("outs", []) + body.get("metrics", [])]
+        outs = [
+            out if isinstance(out, str) else next(iter(out)) for out in body.get("outs", []) + body.get("metrics", [])
+        ]
         body["cmd"] = " && ".join(f"mkdir -p $(dirname {out}) && md5sum params.yaml > {out}" for out in outs)
     (folder / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     (folder / "data/raw").mkdir(parents=True)
@@ -117,7 +119,10 @@ def test_two_runs_at_once_do_no_harm(project: Path, tmp_path: Path) -> None:
     tree["stages"]["prepare"]["cmd"] = "sleep 6 && " + tree["stages"]["prepare"]["cmd"]
     (folder / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     first = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "prepare"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "dvc", "repro", "prepare"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     while not (folder / ".dvc/tmp/rwlock").exists() and first.poll() is None:
         pass

@@ -24,9 +24,9 @@ class Commands(click.Group):
             sys.exit(1)
 
 
-def path_option(name: str, help: str, **more: Any) -> Any:
-    """A path that dvc.yaml (or the caller) must name."""
-    return click.option(name, type=click.Path(path_type=Path), required="default" not in more, help=help, **more)
+def path_option(name: str, text: str, **more: Any) -> Any:
+    """A path that dvc.yaml (or the caller) must name, unless it has a default."""
+    return click.option(name, type=click.Path(path_type=Path), required="default" not in more, help=text, **more)
 
 
 prepared_option = path_option("--prepared", "Folder that `prepare` makes.")
@@ -99,9 +99,7 @@ def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
 @report_option
 @path_option("--checkpoints", "Folder to carry on from after a kill.")
 @click.pass_obj
-def train(
-    params: Path, family: str, prepared: Path, tuned: Path, model: Path, report: Path, checkpoints: Path
-) -> None:
+def train(params: Path, family: str, prepared: Path, tuned: Path, model: Path, report: Path, checkpoints: Path) -> None:
     """Train FAMILY with its best hyperparameters and export it to ONNX."""
     loaded = load(params)
     loaded.family(family)

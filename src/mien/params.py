@@ -1,23 +1,16 @@
 """params.yaml as frozen dataclasses; unknown, missing or out-of-range keys are refused by name."""
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
 
 from mien.errors import MienError
-
-T = TypeVar("T")
-
-
-def between(low: float, high: float = float("inf"), **options: Any) -> Any:
-    """A number field that must lie in [low, high]."""
-    return field(metadata={"range": (low, high)}, **options)
+from mien.strict import between, build
 
 
 @dataclass(frozen=True)
@@ -83,8 +76,9 @@ class Training:
 class Architecture:
     """The keywords that every family is built from.
 
-    network names the module in learning/models and is the family's own name where left out; blocks (cnn only) lists the filters of each block's convolutions, blocks being divided by pooling;
-    width scales every channel count; l2 is one number or one per block; weights is `imagenet` or null.
+    network names the module in learning/models, the family's own name where left out; blocks (cnn only) lists the
+    filters of each block's convolutions, with pooling between blocks; width scales every channel count; l2 is one
+    number or one per block; weights is `imagenet` or null.
     """
 
     network: str = ""
@@ -217,85 +211,14 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def build(cls: type[T], tree: Any, place: str) -> T:
-    """Make the dataclass `cls` from parsed YAML, refusing what does not fit by its dotted key."""
-    if not isinstance(tree, Mapping):
-        raise MienError(f"{place or 'params.yaml'} is {tree!r}, expected a mapping with keys {_names(cls)}.")
-    hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in tree:
-        if key not in fields:
-            raise MienError(f"Unknown key {_join(place, key)}: expected one of {_names(cls)}.")
-    values = {}
-    for name, spec in fields.items():
-        if name in tree:
-            values[name] = _convert(hints[name], tree[name], _join(place, name))
-            _check_range(spec, values[name], _join(place, name))
-        elif spec.default is dataclasses.MISSING:
-            raise MienError(f"Missing key {_join(place, name)} in params.yaml.")
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, place: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, place)  # type: ignore[arg-type]
-    if origin is Literal and value in arguments:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return _convert_union(arguments, value, place)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value))
-    if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
-        if isinstance(value, Mapping):
-            return {str(k): _convert(arguments[1], v, _join(place, k)) for k, v in value.items()}
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    raise MienError(f"{place} is {value!r}, expected {_describe(hint)}.")
-
-
-def _convert_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
-    for option in options:
-        try:
-            return None if option is types.NoneType and value is None else _convert(option, value, place)
-        except MienError:
-            continue
-    raise MienError(f"{place} is {value!r}, expected {' or '.join(map(_describe, options))}.")
-
-
-def _check_range(spec: "dataclasses.Field[Any]", value: Any, place: str) -> None:
-    if "range" in spec.metadata:
-        low, high = spec.metadata["range"]
-        if not low <= value <= high:
-            limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-            raise MienError(f"{place} is {value!r}, expected a number {limit}.")
-
-
 def _check_key(key: str, place: str) -> None:
-    cls: Any = {"model": Architecture, "train": Training}.get(key.split(".")[0])
-    for part in key.split(".")[1:]:
+    parts = key.split(".")
+    cls: Any = {"model": Architecture, "train": Training}.get(parts[0])
+    for part in parts[1:]:
         hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
         cls = hints.get(part)
-    if cls is None or "." not in key:
+    if cls is None or len(parts) == 1:
         raise MienError(f"{place} has {key!r}, expected a dotted key such as train.learning_rate or model.dropout.")
-
-
-def _describe(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", types.NoneType: "null"}
-    return names.get(hint, "a list" if typing.get_origin(hint) is tuple else "a mapping")
-
-
-def _names(cls: Any) -> str:
-    return ", ".join(f.name for f in dataclasses.fields(cls))
-
-
-def _join(place: str, key: Any) -> str:
-    return f"{place}.{key}" if place else str(key)
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from PIL import Image
 from mien.data import checkpoint, fingerprints, probe, profile, quality
 from mien.data.checkpoint import Result
 from mien.data.evidence import collect
+from mien.data.exclusions import decide
 from mien.data.expectations import expectations
 from mien.data.sample import sample
 from mien.emotions import EMOTIONS, SPLITS
@@ -71,8 +72,8 @@ class Faces:
         return self + replace(other, splits=np.full(size, "train"), batches=np.full(size, "001_new"))
 
 
-def hold(faces: Faces, params: Params, name: str) -> Result:
-    """Prepare `faces` in memory and hold the expectations of profile `name`."""
+def hold(faces: Faces, params: Params, name: str, **spoilt: Any) -> Result:
+    """Prepare `faces` in memory, replace `spoilt` columns of the statistics, hold the expectations of a profile."""
     records = [quality.measure(image) for image in faces.images]
     columns = {key: np.array([record[key] for record in records]) for key in records[0]}
     size = len(records)
@@ -80,10 +81,10 @@ def hold(faces: Faces, params: Params, name: str) -> Result:
     columns |= {"width": np.full(size, 48), "height": np.full(size, 48), "row": np.arange(size)}
     columns |= {"origin": np.array([f"faces:{row + 1}" for row in range(size)])}
     columns |= quality.groups(columns["pixels"].tolist(), faces.labels.astype(np.int8), faces.splits)
-    columns |= prepare.decide(columns, params.prepare)
+    columns |= decide(columns, params.prepare)
     splits = {split: prepare.select(split, columns, faces.images, params.prepare) for split in SPLITS}
     expected_of = profile.load(name, "")
-    evidence = collect(pd.DataFrame(columns), splits, expected_of)
+    evidence = collect(pd.DataFrame(columns | spoilt), splits, expected_of)
     return checkpoint.run(expectations(expected_of, evidence, params.validate.class_drift), evidence)
 
 
@@ -97,6 +98,14 @@ def blurred(image: Pixels) -> Pixels:
 
 def mirrored(image: Pixels) -> Pixels:
     return np.ascontiguousarray(image[:, ::-1])
+
+
+def equalised(image: Pixels) -> Pixels:
+    return np.asarray(cv2.equalizeHist(image), np.uint8)
+
+
+def equalised_locally(image: Pixels) -> Pixels:
+    return np.asarray(cv2.createCLAHE(2.0, (8, 8)).apply(image), np.uint8)
 
 
 def turned(image: Pixels) -> Pixels:
@@ -150,7 +159,7 @@ def test_drawn_faces_fit_their_profile(drawn: Faces, params: Params) -> None:
 
 
 def test_equalised_drawn_faces_are_refused_by_their_contrast(drawn: Faces, params: Params) -> None:
-    assert critical(hold(drawn.each(cv2.equalizeHist), params, "sample")) >= {"contrast.train", "brightness.test"}
+    assert critical(hold(drawn.each(equalised), params, "sample")) >= {"contrast.train", "brightness.test"}
 
 
 def test_blurred_drawn_faces_are_refused_by_their_sharpness(drawn: Faces, params: Params) -> None:
@@ -163,7 +172,9 @@ def test_shuffled_labels_of_drawn_faces_are_refused_by_the_probe(drawn: Faces, p
 
 
 def test_a_leak_is_refused_and_names_both_rows(drawn: Faces, params: Params) -> None:
-    result = hold(drawn + replace(drawn.in_split("test").take(np.array([4])), splits=np.array(["train"])), params, "sample")
+    result = hold(
+        drawn + replace(drawn.in_split("test").take(np.array([4])), splits=np.array(["train"])), params, "sample"
+    )
     (leak,) = (o for o in result.outcomes if o.expectation.name == "leaks.test.new")
     assert not leak.success
     assert leak.observed == "1 of 150 rows differ"
@@ -184,28 +195,13 @@ def test_a_data_set_without_profile_gets_only_the_checks_that_hold_for_all(drawn
     assert not any(name.startswith("sharpness") for name in names)
 
 
-def test_a_missing_label_or_split_name_is_refused(drawn: Faces, params: Params) -> None:
-    labels = drawn.labels.copy()
-    labels[3] = 9
-    assert "emotion.known" in critical(hold_statistics_only(replace(drawn, labels=labels), params))
-
-
-def hold_statistics_only(faces: Faces, params: Params) -> Result:
-    """As `hold`, for labels that no data set in memory may have."""
-    sound = replace(faces, labels=faces.labels % len(EMOTIONS))
-    expected_of = profile.GENERIC
-    statistics = pd.DataFrame(
-        {"row": range(len(faces.images)), "origin": [f"faces:{i}" for i in range(len(faces.images))]}
-        | {"split": faces.splits, "emotion": faces.labels, "pixels": [image.tobytes().hex() for image in faces.images]}
-        | dict.fromkeys(("width", "height"), 48)
-        | dict.fromkeys(("mean", "std", "sharpness"), 1.0)
-        | {"flat": False, "placeholder": False, "conflict": False, "copies": 1, "status": "kept"}
-    )
-    columns = {"split": sound.splits, "emotion": sound.labels, "leaked": np.zeros(len(sound.images), bool)}
-    columns["status"] = np.full(len(sound.images), "kept")
-    splits = {split: prepare.select(split, columns, sound.images, params.prepare) for split in SPLITS}
-    evidence = collect(statistics, splits, expected_of, with_probe=False)
-    return checkpoint.run(expectations(expected_of, evidence, 0.02), evidence)
+def test_an_unknown_label_and_a_missing_value_are_refused(drawn: Faces, params: Params) -> None:
+    labels, means = drawn.labels.copy(), np.full(len(drawn.labels), 100.0)
+    labels[3], means[5] = 9, np.nan
+    result = hold(drawn, params, "generic", emotion=labels, mean=means)
+    assert critical(result) == {"emotion.known", "nulls.mean"}
+    rows = {outcome.expectation.name: outcome.rows for outcome in result.failed("critical")}
+    assert rows == {"emotion.known": ("faces:4",), "nulls.mean": ("faces:6",)}
 
 
 def test_an_honest_later_batch_is_welcome(drawn: Faces, params: Params) -> None:
@@ -270,3 +266,75 @@ def test_the_probe_leaves_each_row_out_of_its_own_guess() -> None:
     # Weights and centre move a little when a row is really missing, so a few close calls may differ.
     truly = [probe.fit(np.delete(rows, i, 0), np.delete(labels, i)).guess(rows[i : i + 1])[0] for i in range(60)]
     assert (held_out == truly).mean() > 0.85
+
+
+@pytest.mark.real_data
+def test_a_part_of_fer2013_fits_with_its_known_leaks_flagged(real: Faces, params: Params) -> None:
+    result = hold(real, params, "fer2013_part")
+    assert critical(result) == set()
+    assert {outcome.expectation.name for outcome in result.failed("warning")} == {"leaks.validation", "leaks.test"}
+
+
+@pytest.mark.real_data
+def test_fer2013_as_jpeg_files_still_fits(real: Faces, params: Params) -> None:
+    assert critical(hold(real.each(jpeg), params, "fer2013_part")) == set()
+
+
+@pytest.mark.real_data
+def test_truncated_fer2013_is_refused_by_its_counts(real: Faces, params: Params) -> None:
+    names = critical(hold(real, params, "fer2013"))
+    assert names >= {f"rows.{split}.{emotion}" for split in SPLITS for emotion in EMOTIONS}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (equalised, "contrast"),
+        (equalised_locally, "contrast"),
+        (blurred, "sharpness"),
+    ],
+)
+def test_filtered_fer2013_is_refused_by_every_split(real: Faces, params: Params, change: Change, name: str) -> None:
+    assert critical(hold(real.each(change), params, "fer2013_part")) >= {f"{name}.{split}" for split in SPLITS}
+
+
+@pytest.mark.real_data
+def test_a_blurred_tenth_of_fer2013_is_enough_to_be_refused(real: Faces, params: Params) -> None:
+    tenth = np.arange(len(real.images)) % 10 == 0
+    assert "sharpness.train" in critical(hold(real.each(blurred, tenth), params, "fer2013_part"))
+
+
+@pytest.mark.real_data
+def test_fer2013_augmented_before_splitting_is_refused(real: Faces, params: Params) -> None:
+    augmented = (real + real.each(mirrored) + real.each(turned)).resplit()
+    names = critical(hold(augmented, params, "fer2013_part"))
+    assert names >= {"mirrored_copies.validation", "mirrored_copies.test", "official.validation", "official.test"}
+    assert "mirrored_copies.test" in critical(hold(augmented, params, "generic"))
+
+
+@pytest.mark.real_data
+def test_resplit_fer2013_is_refused_naming_the_strangers(real: Faces, params: Params) -> None:
+    result = hold(real.resplit(), params, "fer2013_part")
+    strangers = {o.expectation.name: o.rows for o in result.failed("critical")}
+    assert strangers.keys() >= {"official.validation", "official.test"}
+    assert len(strangers["official.test"]) == checkpoint.FIRST_ROWS
+
+
+@pytest.mark.real_data
+def test_shuffled_labels_of_fer2013_are_refused_by_the_probe(real: Faces, params: Params) -> None:
+    assert critical(hold(real.shuffled(), params, "fer2013_part")) >= {"probe.train", "labels.test.most"}
+    assert critical(hold(real.shuffled(0.1), params, "fer2013_part")) == {"labels.validation.most", "labels.test.most"}
+
+
+@pytest.mark.real_data
+def test_a_good_later_batch_of_real_faces_is_welcome_and_a_poisoned_one_is_not(
+    real: Faces, more_real: Faces, params: Params
+) -> None:
+    def names(batch: Faces) -> set[str]:
+        return critical(hold(real.appended(batch), params, "fer2013_part"))
+
+    assert names(more_real) == set()
+    assert names(more_real.each(blurred)) >= {"sharpness.added"}
+    assert names(more_real.shuffled()) >= {"probe.added"}
+    assert names(real.in_split("test").each(jpeg)) >= {"near_copies.test"}

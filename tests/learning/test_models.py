@@ -60,9 +60,11 @@ def test_every_family_takes_the_same_keywords(name: str) -> None:
 @pytest.mark.parametrize(
     ("architecture", "layers"),
     [
-        # B: two convolutions at 128 px; C: four at 28 px with batch norm and dropout; E: at 48 px with L2 in later blocks
+        # B: two convolutions at 128 px; C: four at 28 px; E: at 48 px with L2 in its later blocks
         (
-            Architecture(network="cnn", input_size=128, blocks=((32,), (64,)), batch_norm="none", pooling="flatten", dense=(128,)),
+            Architecture(
+                network="cnn", input_size=128, blocks=((32,), (64,)), batch_norm="none", pooling="flatten", dense=(128,)
+            ),
             {"Conv2D": 2, "MaxPooling2D": 2, "Dense": 2, "BatchNormalization": 0, "Dropout": 0},
         ),
         (
@@ -112,7 +114,7 @@ def test_pretrained_weights_that_cannot_be_loaded_are_one_clear_error(monkeypatc
         raise Exception("URL fetch failure")  # noqa: TRY002  (what Keras raises)
 
     monkeypatch.setattr(keras.applications, "VGG16", offline)
-    with pytest.raises(MienError, match="ImageNet weights of VGG16 could not be loaded .*set weights: null"):
+    with pytest.raises(MienError, match=r"ImageNet weights of VGG16 could not be loaded .*set weights: null"):
         models.build(Architecture(network="vgg16", weights="imagenet"))
 
 

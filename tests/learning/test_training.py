@@ -48,7 +48,7 @@ def weights(result: training.Result) -> Any:
     return np.concatenate([np.ravel(array) for array in result.network.get_weights()])
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands in for a kill -9 between two epochs."""
 
 
@@ -60,10 +60,10 @@ def test_the_same_seed_trains_the_same_network_bit_for_bit() -> None:
 
 def test_a_training_cut_short_carries_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     def kill(epoch: int, numbers: dict[str, float]) -> None:
-        raise Killed
+        raise KilledError
 
     whole = train(plan(ema=0.9))
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(plan(ema=0.9), tmp_path, on_epoch=kill)
     epochs: list[int] = []
     resumed = train(plan(ema=0.9), tmp_path, on_epoch=lambda epoch, numbers: epochs.append(epoch))

@@ -37,7 +37,9 @@ def test_a_training_leaves_models_report_and_run_that_agree(short: Params, prepa
     report = json.loads((tmp_path / "cnn.json").read_text())
     validation = read_split(prepared, "validation").without_leaks()
     served = Runtime(tmp_path / "model" / "model.onnx").predict(validation.images.astype(np.float32))
-    assert report["validation"]["accuracy"] == pytest.approx(accuracy(validation.labels, served.argmax(axis=1)), abs=0.02)
+    assert report["validation"]["accuracy"] == pytest.approx(
+        accuracy(validation.labels, served.argmax(axis=1)), abs=0.02
+    )
     assert report["onnx"]["max_probability_difference"] < train.PARITY
     assert report["params"]["train"]["learning_rate"] == 0.03, "the tuned value"
     assert report["data"] == {**{key: read_info(prepared)[key] for key in ("name", "digest")}, "rows": 140}

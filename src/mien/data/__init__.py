@@ -1,0 +1,1 @@
+"""What comes in: labelled faces, prepared and checked."""

@@ -69,7 +69,7 @@ def read_split(folder: Path, name: str) -> Split:
     try:
         table = pq.read_table(path, columns=["row", "emotion", "leaked", "image"]).combine_chunks()
     except (pa.ArrowException, OSError) as error:
-        raise MienError(f"{path} is not a prepared split ({error}). Make it anew with `dvc repro -f prepare`.") from None
+        raise MienError(f"{path} is no prepared split ({error}). Make it anew with `dvc repro -f prepare`.") from None
     column = table["image"].combine_chunks()
     pixels = np.frombuffer(column.buffers()[1], np.uint8, len(table) * FACE_SIZE**2, column.offset * FACE_SIZE**2)
     return Split(

@@ -117,7 +117,8 @@ def _measure_groups(
     measured = pd.DataFrame({"group": [name for name in (*SPLITS, ADDED) if (group == name).any()]})
     member = {name: group[rows] == name for name in measured["group"]}
     measured["rows"] = [int((group == name).sum()) for name in measured["group"]]
-    shares = {name: np.bincount(images["emotion"][group == name], minlength=len(EMOTIONS)) for name in member}
+    emotions = pd.Categorical(images["emotion"], range(len(EMOTIONS)))
+    shares = {name: emotions[group == name].value_counts().to_numpy() for name in member}
     measured["class_drift"] = [_drift(shares["train"], shares[name]) for name in member]
     measured["accuracy"] = measured["floor"] = np.nan
     if with_probe and member["train"].sum() >= FEWEST:

@@ -61,14 +61,13 @@ def every_gpu() -> AbstractContextManager[Any]:
     """A scope to build and compile in, so that batches are divided among all visible GPUs."""
     import keras
 
-    if len(gpus()) < 2:
-        return nullcontext()
-    if keras.backend.backend() == "tensorflow":
+    scope: AbstractContextManager[Any] = nullcontext()
+    if len(gpus()) > 1 and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        scope: AbstractContextManager[Any] = tf.distribute.MirroredStrategy().scope()
-        return scope
-    scope = keras.distribution.DataParallel().scope()
+        scope = tf.distribute.MirroredStrategy().scope()
+    elif len(gpus()) > 1:
+        scope = keras.distribution.DataParallel().scope()
     return scope
 
 

@@ -57,6 +57,7 @@ class Telling:
         self.tracked, self.plan = tracked, plan
 
     def __call__(self, epoch: int, numbers: dict[str, float]) -> None:
+        """Log the numbers as points of curves, and print one line."""
         self.tracked.log_metrics(numbers, step=epoch)
         print(
             f"epoch {epoch}/{self.plan.recipe.epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}"
@@ -94,8 +95,8 @@ def _parity(result: Result, onnx: Path, plan: Plan) -> float:
     difference = float(np.abs(served - predict(result.network, faces)).max())
     if not difference <= (PARITY if plan.precision == "float32" else 10 * PARITY):
         raise MienError(
-            f"{onnx} answers otherwise than the trained model: probabilities differ by up to {difference:.2g}, expected "
-            f"at most {PARITY:g}. Train again; if it stays, report which layer was added."
+            f"{onnx} answers otherwise than the trained model: probabilities differ by up to {difference:.2g}, "
+            f"expected at most {PARITY:g}. Train again; if it stays, report which layer was added."
         )
     return difference
 

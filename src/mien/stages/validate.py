@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from mien.data import checkpoint, data_docs, learnt
+from mien.data import checkpoint, learnt
 from mien.data import profile as profiles
 from mien.data.checkpoint import Outcome, Result
+from mien.data.data_docs import write as write_data_docs
 from mien.data.dataset import Split, read_info, read_split
 from mien.data.evidence import collect
 from mien.data.expectations import expectations
@@ -21,7 +22,7 @@ SHOWN = 4
 """Failures that the error message spells out; the report holds all."""
 
 
-def run(prepared: Path, report: Path, data_docs_folder: Path, params: Params) -> None:
+def run(prepared: Path, report: Path, data_docs: Path, params: Params) -> None:
     """Write `report` (JSON) and the Data Docs, then raise MienError if a critical expectation failed."""
     info, statistics, splits = read(prepared)
     profile = profiles.load(params.validate.profile, info["name"])
@@ -29,9 +30,9 @@ def run(prepared: Path, report: Path, data_docs_folder: Path, params: Params) ->
     result = checkpoint.run(expectations(profile, evidence, params.validate.class_drift), evidence)
     summary = summarise(result, profile, info)
     write_json(report, summary)
-    data_docs.write(data_docs_folder, summary, result.native)
+    write_data_docs(data_docs, summary, result.native)
     if not summary["success"]:
-        raise MienError(complaint(result, profile, data_docs_folder / "index.html"))
+        raise MienError(complaint(result, profile, data_docs / "index.html"))
 
 
 def learn(prepared: Path, target: Path, about: str) -> None:

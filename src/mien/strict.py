@@ -1,0 +1,88 @@
+"""Frozen dataclasses from parsed YAML: unknown, missing and out-of-range keys are refused by their dotted name."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from mien.errors import MienError
+
+T = TypeVar("T")
+
+
+def between(low: float, high: float = float("inf"), **options: Any) -> Any:
+    """A number field that must lie in [low, high]."""
+    return dataclasses.field(metadata={"range": (low, high)}, **options)
+
+
+def build(cls: type[T], tree: Any, place: str) -> T:
+    """Make the dataclass `cls` from parsed YAML, refusing what does not fit by its dotted key."""
+    if not isinstance(tree, Mapping):
+        raise MienError(f"{place or 'params.yaml'} is {tree!r}, expected a mapping with keys {_names(cls)}.")
+    hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in tree:
+        if key not in fields:
+            raise MienError(f"Unknown key {_join(place, key)}: expected one of {_names(cls)}.")
+    values = {}
+    for name, spec in fields.items():
+        if name in tree:
+            values[name] = _convert(hints[name], tree[name], _join(place, name))
+            _check_range(spec, values[name], _join(place, name))
+        elif spec.default is dataclasses.MISSING:
+            raise MienError(f"Missing key {_join(place, name)} in params.yaml.")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, place: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _convert_union(arguments, value, place)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, place)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {str(key): _convert(arguments[1], item, _join(place, key)) for key, item in value.items()}
+    return _convert_scalar(hint, value, place)
+
+
+def _convert_scalar(hint: Any, value: Any, place: str) -> Any:
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    chosen = typing.get_origin(hint) is Literal and value in typing.get_args(hint)
+    if hint is Any or chosen or type(value) is hint:
+        return value
+    raise MienError(f"{place} is {value!r}, expected {_describe(hint)}.")
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
+    for option in options:
+        try:
+            return None if option is types.NoneType and value is None else _convert(option, value, place)
+        except MienError:
+            continue
+    raise MienError(f"{place} is {value!r}, expected {' or '.join(map(_describe, options))}.")
+
+
+def _check_range(spec: "dataclasses.Field[Any]", value: Any, place: str) -> None:
+    if "range" in spec.metadata:
+        low, high = spec.metadata["range"]
+        if not low <= value <= high:
+            limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+            raise MienError(f"{place} is {value!r}, expected a number {limit}.")
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", types.NoneType: "null"}
+    return names.get(hint, "a list" if typing.get_origin(hint) is tuple else "a mapping")
+
+
+def _names(cls: Any) -> str:
+    return ", ".join(f.name for f in dataclasses.fields(cls))
+
+
+def _join(place: str, key: Any) -> str:
+    return f"{place}.{key}" if place else str(key)
