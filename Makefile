@@ -46,6 +46,7 @@ lint: $(READY)  ## ruff, mypy and import-linter
 
 .PHONY: ui
 ui: $(READY)  ## browse the runs in MLflow, on port 5000 (DIR=demo: the demo's)
+	@echo "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 	cd $(DIR) && mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port 5000
 
 .PHONY: serve

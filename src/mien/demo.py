@@ -115,7 +115,7 @@ def service(folder: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def wait(address: str, process: "subprocess.Popen[bytes]", log: Path, seconds: float = 90) -> None:
+def wait(address: str, process: "subprocess.Popen[bytes]", log: Path, seconds: float = 180) -> None:
     """Return when the service is ready."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:

@@ -137,7 +137,7 @@ def test_the_bento_answers_with_its_own_code_and_champion(
     assert done.stdout.split() == [str(bento / "src" / "mien" / "__init__.py"), "fear", "4"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def yunet_or_none(request: pytest.FixtureRequest) -> Path | None:
     """YuNet's file where it is at hand."""
     try:
