@@ -65,10 +65,13 @@ def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
 @prepared_option
 @path_option("--report", "JSON file to write.", default=Path("reports/validation.json"))
 @path_option("--data-docs", "Folder for Great Expectations' pages.", default=Path("reports/data_docs"))
+@path_option("--passed", "File that names the data, written only where they passed.", default=None)
 @path_option("--learn", "Write a profile learnt from these data, known to be genuine, and check nothing.", default=None)
 @click.option("--about", default="", help="With --learn: where the data come from.")
 @click.pass_obj
-def validate(params: Path, prepared: Path, report: Path, data_docs: Path, learn: Path | None, about: str) -> None:
+def validate(
+    params: Path, prepared: Path, report: Path, data_docs: Path, passed: Path | None, learn: Path | None, about: str
+) -> None:
     """Hold the data against their profile; stop the pipeline where they fail."""
     loaded = load(params)
     from mien.stages import validate as stage
@@ -76,7 +79,7 @@ def validate(params: Path, prepared: Path, report: Path, data_docs: Path, learn:
     if learn:
         stage.learn(prepared, learn, about)
     else:
-        stage.run(prepared, report, data_docs, loaded)
+        stage.run(prepared, report, data_docs, loaded, passed)
 
 
 @main.command()

@@ -52,7 +52,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Training:
-    """One training recipe: optimiser, schedule, regularisation and budget."""
+    """One training recipe: optimiser, schedule, regularisation and budget.
+
+    restart is the epoch after which a cosine schedule begins again at half its peak; 0 stands for never.
+    """
 
     epochs: int = between(1)
     batch_size: int = between(1)
@@ -68,6 +71,7 @@ class Training:
     balance: Literal["none", "weights", "sampling"] = "none"
     patience: int = between(0, default=0)
     warmup: float = between(0, 1, default=0.0)
+    restart: int = between(0, default=0)
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
     max_rows: int = between(0, default=0)
 

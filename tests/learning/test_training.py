@@ -153,6 +153,15 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
     assert values[0] < values[1] < values[2] > values[3] > values[4] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_restart_begins_again_at_half_the_peak() -> None:
+    whole = rate(dataclasses.replace(RECIPE, epochs=10, warmup=0.2), steps=10)
+    restarted = rate(dataclasses.replace(RECIPE, epochs=15, restart=10, warmup=0.2), steps=10)
+    for step in (0, 7, 20, 60, 99):
+        assert float(restarted(step)) == pytest.approx(float(whole(step)), abs=1e-9)
+    assert max(float(restarted(step)) for step in range(100, 150)) == pytest.approx(0.025)
+    assert float(restarted(150)) == pytest.approx(0, abs=1e-6)
+
+
 def test_a_plateau_of_five_epochs_lowers_the_learning_rate() -> None:
     assert plateau([]) == 1
     assert plateau([0.5] + [0.4] * 4) == 1

@@ -129,6 +129,9 @@ def test_an_unknown_profile_and_missing_data_are_refused_before_work_begins(
 
 
 def test_statistics_that_are_no_table_are_refused(spoilt: Path, params: Params, tmp_path: Path) -> None:
+    pd.read_parquet(spoilt / "statistics.parquet").drop(columns="copies").to_parquet(spoilt / "statistics.parquet")
+    with pytest.raises(MienError, match=r"lacks copies. Make it anew"):
+        validate.run(spoilt, *outputs(tmp_path), params)
     (spoilt / "statistics.parquet").write_bytes(b"nothing")
     with pytest.raises(MienError, match=r"dvc repro -f prepare"):
         validate.run(spoilt, *outputs(tmp_path), params)

@@ -67,7 +67,8 @@ def _groups(images: pd.DataFrame, profile: Profile) -> "pd.Series[str]":
         first = images["row"] < sum(sum(counts.values()) for counts in profile.counts.values())
     else:
         first = pd.Series(True, index=images.index)
-    return images["split"].where(first, ADDED)
+    learnt_from = first & (images["split"] == "train")
+    return images["split"].where(first, ADDED) if learnt_from.any() else images["split"]
 
 
 def _known(images: pd.DataFrame, split: Split, codes: fingerprints.Codes, roll: Roll | None) -> NDArray[np.int64]:
@@ -117,8 +118,8 @@ def _measure_groups(
     measured = pd.DataFrame({"group": [name for name in (*SPLITS, ADDED) if (group == name).any()]})
     member = {name: group[rows] == name for name in measured["group"]}
     measured["rows"] = [int((group == name).sum()) for name in measured["group"]]
-    emotions = pd.Categorical(images["emotion"], range(len(EMOTIONS)))
-    shares = {name: emotions[group == name].value_counts().to_numpy() for name in member}
+    shown = images["emotion"].to_numpy()[:, None] == np.arange(len(EMOTIONS))
+    shares = {name: shown[group == name].sum(axis=0) for name in member}
     measured["class_drift"] = [_drift(shares["train"], shares[name]) for name in member]
     measured["accuracy"] = measured["floor"] = np.nan
     if with_probe and member["train"].sum() >= FEWEST:

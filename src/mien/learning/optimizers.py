@@ -25,17 +25,35 @@ def optimizer(recipe: Training, steps: int) -> keras.optimizers.Optimizer:
 
 
 def rate(recipe: Training, steps: int) -> Any:
-    """A constant, or Keras' cosine with a linear warm-up over the recipe's share of all steps."""
+    """A constant, or a cosine with linear warm-up, begun again at half its peak after epoch `restart`."""
     if recipe.schedule != "cosine":
         return recipe.learning_rate
-    total = recipe.epochs * steps
-    warmup = int(recipe.warmup * total)
-    if not warmup:
-        return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, total)
-    start = recipe.learning_rate / 25
-    return keras.optimizers.schedules.CosineDecay(
-        start, total - warmup, warmup_target=recipe.learning_rate, warmup_steps=warmup
-    )
+    if not 0 < recipe.restart < recipe.epochs:
+        return cycle(recipe.learning_rate, recipe.epochs * steps, recipe.warmup)
+    first = cycle(recipe.learning_rate, recipe.restart * steps, recipe.warmup)
+    second = cycle(recipe.learning_rate / 2, (recipe.epochs - recipe.restart) * steps, recipe.warmup)
+    return Restarted(first, second, recipe.restart * steps)
+
+
+def cycle(peak: float, steps: int, warmup: float) -> keras.optimizers.schedules.CosineDecay:
+    """From a 25th of `peak` up to it over the share `warmup` of the steps, then down to nothing."""
+    rising = int(warmup * steps)
+    if not rising:
+        return keras.optimizers.schedules.CosineDecay(peak, steps)
+    return keras.optimizers.schedules.CosineDecay(peak / 25, steps - rising, warmup_target=peak, warmup_steps=rising)
+
+
+class Restarted(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Two cycles, one after the other (SGDR, Loshchilov & Hutter 2017)."""
+
+    def __init__(self, first: Any, second: Any, boundary: int) -> None:
+        self.first, self.second, self.boundary = first, second, boundary
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate at a step."""
+        step = keras.ops.cast(step, "float32")
+        later = self.second(keras.ops.maximum(step - self.boundary, 0.0))
+        return keras.ops.where(step < self.boundary, self.first(step), later)
 
 
 def plateau(scores: list[float]) -> float:

@@ -13,6 +13,7 @@ from mien.data.dataset import read_info, read_split
 from mien.errors import MienError
 from mien.files import read_json, write_file, write_json
 from mien.learning import hardware
+from mien.learning.checkpoints import History
 from mien.learning.training import Plan, Result, export, predict, train
 from mien.metrics import accuracy, macro_f1, uar
 from mien.params import Params
@@ -31,17 +32,21 @@ def run(family: str, prepared: Path, tuned: Path, model: Path, report: Path, che
     info = read_info(prepared)
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
     plan = Plan.of(architecture, recipe, *splits, params.seed)
+    resumed = _known_run(checkpoints, plan)
     with tracking.run(
         EXPERIMENT,
         family,
         tags={"family": family, "stage": "train", "backend": str(hardware.describe()["backend"])},
-        resume=_known_run(checkpoints, plan),
+        resume=resumed,
         system_metrics=True,
     ) as tracked:
         write_json(checkpoints / "run.json", {"fingerprint": plan.fingerprint, "run_id": tracked.id})
         tracked.log_params(_flat(plan))
         tracked.log_dataset(info["name"], info["digest"], len(plan.training))
-        result = train(plan, checkpoints, Telling(tracked, plan), bar=sys.stdout.isatty())
+        telling = Telling(tracked, plan)
+        result = train(plan, checkpoints, telling, bar=sys.stdout.isatty())
+        if not resumed:
+            telling.catch_up(result.state.history)
         written = _write(result, plan, model)
         content = _report(family, plan, result, info, tracked.id) | written
         write_json(report, content)
@@ -55,15 +60,24 @@ class Telling:
 
     def __init__(self, tracked: tracking.Run, plan: Plan) -> None:
         self.tracked, self.plan = tracked, plan
+        self.told: set[int] = set()
 
     def __call__(self, epoch: int, numbers: dict[str, float]) -> None:
         """Log the numbers as points of curves, and print one line."""
         self.tracked.log_metrics(numbers, step=epoch)
+        self.told.add(epoch)
         print(
             f"epoch {epoch}/{self.plan.recipe.epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}"
             f"  validation accuracy {numbers['val_accuracy']:.3f}  macro-F1 {numbers['val_macro_f1']:.3f}",
             flush=True,
         )
+
+
+    def catch_up(self, history: History) -> None:
+        """Log the epochs of a checkpoint that came without its MLflow run, from another machine for example."""
+        for epoch, values in enumerate(zip(*history.values(), strict=True), start=1):
+            if epoch not in self.told:
+                self.tracked.log_metrics(dict(zip(history, values, strict=True)), step=epoch)
 
 
 def _known_run(checkpoints: Path, plan: Plan) -> str | None:

@@ -41,7 +41,7 @@ def run(family: str, prepared: Path, report: Path, params: Params) -> None:
 
 def _plan(family: str, params: Params, values: Any, splits: Any) -> Plan:
     architecture, recipe = params.training(family, values)
-    short = dataclasses.replace(recipe, epochs=params.tune.epochs, max_rows=params.tune.max_rows)
+    short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
     return Plan.of(architecture, short, *splits, params.seed)
 
 

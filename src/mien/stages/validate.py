@@ -18,6 +18,11 @@ from mien.errors import MienError
 from mien.files import write_json
 from mien.params import Params
 
+COLUMNS = (
+    "row origin split emotion pixels width height mean std sharpness flat placeholder copies conflict leaked status"
+).split()
+"""What the expectations need of the statistics table."""
+
 SHOWN = 4
 """Failures that the error message spells out; the report holds all."""
 
@@ -49,6 +54,9 @@ def read(prepared: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Split]
         statistics = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise MienError(f"{path} cannot be read ({error}). Make it anew with `dvc repro -f prepare`.") from None
+    missing = [name for name in COLUMNS if name not in statistics]
+    if missing:
+        raise MienError(f"{path} lacks {', '.join(missing)}. Make it anew with `dvc repro -f prepare`.")
     return info, statistics, {name: read_split(prepared, name) for name in SPLITS}
 
 
