@@ -63,12 +63,13 @@ def _groups(images: pd.DataFrame, profile: Profile) -> "pd.Series[str]":
     """Name each row's split, or `added` for later batches; without a batch column, rows beyond the profile's count."""
     if "batch" in images:
         first = images["batch"] == images["batch"].iloc[0]
-    elif profile.counts:
-        first = images["row"] < sum(sum(counts.values()) for counts in profile.counts.values())
     else:
-        first = pd.Series(True, index=images.index)
-    learnt_from = first & (images["split"] == "train")
-    return images["split"].where(first, ADDED) if learnt_from.any() else images["split"]
+        official = {split: sum(counts.values()) for split, counts in (profile.counts or {}).items()}
+        first = images["row"] < sum(official.values())
+        # Rows in excess may as well be copies among the official ones: then no row can be told to be a later one.
+        if not official or images["split"][first].value_counts().to_dict() != official:
+            first |= True
+    return images["split"].where(first, ADDED)
 
 
 def _known(images: pd.DataFrame, split: Split, codes: fingerprints.Codes, roll: Roll | None) -> NDArray[np.int64]:

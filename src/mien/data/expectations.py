@@ -16,7 +16,7 @@ WARNING: Severity = "warning"
 
 ALTERED = "The pictures were altered (equalised, blurred, resized or augmented): fetch the original data."
 INCOMPLETE = "Fetch the complete data set, or set validate.profile to fer2013_part (params.yaml) to work with a part."
-RESPLIT = "The official splits were mixed: fetch the original data set."
+RESPLIT = "The official splits were mixed, or faces changed beyond recognition: fetch the original data."
 OWN_SPLITS = "Split by photo before augmenting, or set prepare.leaks: drop_from_train (params.yaml) for exact copies."
 LABELS = "Labels and faces were mixed up: fetch or export the data anew."
 
@@ -81,15 +81,15 @@ def _images(profile: Profile, total: int) -> Iterator[Expectation]:
             options, kind = {"column": side, "min_value": 24}, "ExpectColumnValuesToBeBetween"
             yield Expectation(f"size.{side}", WARNING, "24 pixels or more before resizing", kind, options)
     usual = WARNING if profile.generic else CRITICAL
-    defects: dict[str, tuple[Severity, Any, str]] = {
-        "flat": (CRITICAL, False, "no image of one colour"),
-        "placeholder": (usual, False, "no placeholder"),
-        "copies": (usual, 1, "no exact copies"),
-        "conflict": (usual, False, "no copies under different labels"),
+    defects: dict[str, tuple[Severity, Any, str, str]] = {
+        "flat": (CRITICAL, False, "no image of one colour", ALTERED),
+        "placeholder": (usual, False, "no placeholder", ALTERED),
+        "copies": (usual, 1, "no exact copies", ALTERED),
+        "conflict": (usual, False, "no copies under different labels", LABELS),
     }
-    for name, (severity, sound, expected) in defects.items():
+    for name, (severity, sound, expected, mend) in defects.items():
         tolerated = profile.ceiling(name, total)
-        yield _among(name, severity, expected, name, [sound], tolerated, {"later": False}, ALTERED)
+        yield _among(name, severity, expected, name, [sound], tolerated, {"later": False}, mend)
 
 
 def _copies(profile: Profile, rows: Mapping[str, int]) -> Iterator[Expectation]:

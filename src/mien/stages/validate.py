@@ -19,16 +19,21 @@ from mien.files import write_json
 from mien.params import Params
 
 COLUMNS = (
-    "row origin split emotion pixels width height mean std sharpness flat placeholder copies conflict leaked status"
-).split()
+    *("row", "origin", "split", "emotion", "pixels", "width", "height", "mean", "std", "sharpness"),
+    *("flat", "placeholder", "copies", "conflict", "leaked", "status"),
+)
 """What the expectations need of the statistics table."""
 
-SHOWN = 4
+SHOWN = 6
 """Failures that the error message spells out; the report holds all."""
 
 
-def run(prepared: Path, report: Path, data_docs: Path, params: Params) -> None:
-    """Write `report` (JSON) and the Data Docs, then raise MienError if a critical expectation failed."""
+def run(prepared: Path, report: Path, data_docs: Path, params: Params, passed: Path | None = None) -> None:
+    """Write `report` (JSON) and the Data Docs, then raise MienError if a critical expectation failed.
+
+    `passed` is written only for data that may be trained on. It names them and nothing else, so that a change of the
+    checks does not train anew.
+    """
     info, statistics, splits = read(prepared)
     profile = profiles.load(params.validate.profile, info["name"])
     evidence = collect(statistics, splits, profile, params.validate.probe)
@@ -38,6 +43,8 @@ def run(prepared: Path, report: Path, data_docs: Path, params: Params) -> None:
     write_data_docs(data_docs, summary, result.native)
     if not summary["success"]:
         raise MienError(complaint(result, profile, data_docs / "index.html"))
+    if passed:
+        write_json(passed, {"name": info["name"], "digest": info["digest"]})
 
 
 def learn(prepared: Path, target: Path, about: str) -> None:
@@ -77,12 +84,15 @@ def summarise(result: Result, profile: profiles.Profile, info: Mapping[str, Any]
 def complaint(result: Result, profile: profiles.Profile, docs: Path) -> str:
     """Why the data were refused: failed expectations with observed and expected values, first rows, and the mends."""
     failed = result.failed("critical")
+    # One failure of each kind tells more than all of one kind.
+    kinds = {outcome.expectation.name.split(".")[0]: outcome for outcome in reversed(failed)}
+    shown = sorted(kinds.values(), key=failed.index)[:SHOWN]
+    rest = [outcome.expectation.name for outcome in failed if outcome not in shown]
     lines = [f"The data break {len(failed)} critical expectations of profile {profile.dataset!r}:"]
-    for outcome in failed[:SHOWN]:
+    for outcome in shown:
         lines += [f"  {outcome.expectation.name}: {outcome.observed}; expected {outcome.expectation.expected}"]
         lines += [f"    first rows: {', '.join(outcome.rows[:3])}"] if outcome.rows else []
-    if len(failed) > SHOWN:
-        lines += [f"  and {', '.join(outcome.expectation.name for outcome in failed[SHOWN:])}"]
+    lines += [f"  and {', '.join(rest)}"] if rest else []
     mends = dict.fromkeys(outcome.expectation.mend for outcome in failed if outcome.expectation.mend)
     return "\n".join([*lines, *mends, f"All expectations are in {docs}."])
 
