@@ -7,8 +7,10 @@ from statistics import median
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 
+from mien.data.dataset import Split
 from mien.learning import hardware, training
 from mien.learning.batches import Batches
 from mien.params import load
@@ -34,7 +36,7 @@ def main() -> None:
         )
 
 
-def stretch(learner: "training.keras.Model", batches: Batches) -> float:
+def stretch(learner: keras.Model, batches: Batches) -> float:
     """Images per second over a few batches."""
     started, count = time.perf_counter(), min(BATCHES, len(batches))
     for index in range(count):
@@ -43,11 +45,11 @@ def stretch(learner: "training.keras.Model", batches: Batches) -> float:
     return count * batches.recipe.batch_size / (time.perf_counter() - started)
 
 
-def random_faces(rows: int) -> "training.Split":
+def random_faces(rows: int) -> Split:
     """Noise: speed does not depend on what the pixels show."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (rows, 48, 48, 1), dtype=np.uint8)
-    return training.Split(images, random.integers(0, 7, rows), np.zeros(rows, bool), np.arange(rows))
+    return Split(images, random.integers(0, 7, rows), np.zeros(rows, bool), np.arange(rows))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The command `mien`: one command per stage, plus those for people. Heavy imports wait inside the commands."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from mien.cli_fetch import fetch
 from mien.errors import MienError
 from mien.params import load
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
@@ -24,7 +27,7 @@ class Commands(click.Group):
             sys.exit(1)
 
 
-def path_option(name: str, text: str, **more: Any) -> Any:
+def path_option(name: str, text: str, **more: Any) -> Callable[[Command], Command]:
     """A path that dvc.yaml (or the caller) must name, unless it has a default."""
     return click.option(name, type=click.Path(path_type=Path), required="default" not in more, help=text, **more)
 

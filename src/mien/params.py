@@ -5,7 +5,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
@@ -30,7 +30,7 @@ class Validate:
 
     profile: str
     probe: bool
-    class_drift: float = between(0, 1)
+    class_drift: Annotated[float, between(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Augmentation:
     """
 
     flip: bool = False
-    rotation: float = between(0, 180, default=0.0)
-    shift: float = between(0, 0.5, default=0.0)
-    zoom: float = between(0, 0.9, default=0.0)
-    brightness: float = between(0, 1, default=0.0)
-    contrast: float = between(0, 1, default=0.0)
-    erasing: float = between(0, 1, default=0.0)
+    rotation: Annotated[float, between(0, 180)] = 0.0
+    shift: Annotated[float, between(0, 0.5)] = 0.0
+    zoom: Annotated[float, between(0, 0.9)] = 0.0
+    brightness: Annotated[float, between(0, 1)] = 0.0
+    contrast: Annotated[float, between(0, 1)] = 0.0
+    erasing: Annotated[float, between(0, 1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,23 @@ class Training:
     restart is the epoch after which a cosine schedule begins again at half its peak; 0 stands for never.
     """
 
-    epochs: int = between(1)
-    batch_size: int = between(1)
+    epochs: Annotated[int, between(1)]
+    batch_size: Annotated[int, between(1)]
     optimizer: Literal["sgd", "adam", "adamw"]
-    learning_rate: float = between(0)
+    learning_rate: Annotated[float, between(0)]
     schedule: Literal["constant", "cosine", "plateau"]
     augmentation: Augmentation
-    momentum: float = between(0, 1, default=0.9)
-    weight_decay: float = between(0, default=0.0)
-    label_smoothing: float = between(0, 1, default=0.0)
-    mixup: float = between(0, default=0.0)
-    ema: float = between(0, 0.99999, default=0.0)
+    momentum: Annotated[float, between(0, 1)] = 0.9
+    weight_decay: Annotated[float, between(0)] = 0.0
+    label_smoothing: Annotated[float, between(0, 1)] = 0.0
+    mixup: Annotated[float, between(0)] = 0.0
+    ema: Annotated[float, between(0, 0.99999)] = 0.0
     balance: Literal["none", "weights", "sampling"] = "none"
-    patience: int = between(0, default=0)
-    warmup: float = between(0, 1, default=0.0)
-    restart: int = between(0, default=0)
+    patience: Annotated[int, between(0)] = 0
+    warmup: Annotated[float, between(0, 1)] = 0.0
+    restart: Annotated[int, between(0)] = 0
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
-    max_rows: int = between(0, default=0)
+    max_rows: Annotated[int, between(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ class Architecture:
     """
 
     network: str = ""
-    input_size: int = between(16, 512, default=48)
+    input_size: Annotated[int, between(16, 512)] = 48
     weights: Literal["imagenet"] | None = None
-    width: float = between(0.01, 4, default=1.0)
+    width: Annotated[float, between(0.01, 4)] = 1.0
     blocks: tuple[tuple[int, ...], ...] = ()
     batch_norm: Literal["none", "conv", "block"] = "conv"
-    block_dropout: float = between(0, 0.95, default=0.0)
+    block_dropout: Annotated[float, between(0, 0.95)] = 0.0
     pooling: Literal["flatten", "avg", "max"] = "avg"
     dense: tuple[int, ...] = ()
-    dropout: float = between(0, 0.95, default=0.0)
+    dropout: Annotated[float, between(0, 0.95)] = 0.0
     l2: float | tuple[float, ...] = 0.0
 
 
@@ -121,11 +121,11 @@ class Family:
 class Tune:
     """The budget of one Optuna study: it ends at `trials` or after `minutes`, whichever is first."""
 
-    trials: int = between(0)
-    minutes: float = between(0)
-    epochs: int = between(1)
-    max_rows: int = between(0)
-    startup_trials: int = between(0)
+    trials: Annotated[int, between(0)]
+    minutes: Annotated[float, between(0)]
+    epochs: Annotated[int, between(1)]
+    max_rows: Annotated[int, between(0)]
+    startup_trials: Annotated[int, between(0)]
     storage: str
 
 
@@ -134,8 +134,8 @@ class Evaluate:
     """How probabilities are scored."""
 
     tta: Literal["none", "flip"]
-    ece_bins: int = between(2)
-    bootstrap: int = between(0)
+    ece_bins: Annotated[int, between(2)]
+    bootstrap: Annotated[int, between(0)]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Promote:
     """The gate to alias `champion`."""
 
     model: str
-    floor: float = between(0, 1)
+    floor: Annotated[float, between(0, 1)]
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,14 @@ class Package:
     """What the Bento carries and how the service behaves."""
 
     detector: Literal["auto", "haar", "yunet"]
-    uncertain_below: float = between(0, 1)
+    uncertain_below: Annotated[float, between(0, 1)]
 
 
 @dataclass(frozen=True)
 class Params:
     """The whole of params.yaml."""
 
-    seed: int = between(0)
+    seed: Annotated[int, between(0)]
     prepare: Prepare
     validate: Validate
     tune: Tune

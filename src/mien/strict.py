@@ -4,23 +4,33 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
 from mien.errors import MienError
 
 T = TypeVar("T")
 
 
-def between(low: float, high: float = float("inf"), **options: Any) -> Any:
-    """A number field that must lie in [low, high]."""
-    return dataclasses.field(metadata={"range": (low, high)}, **options)
+@dataclass(frozen=True)
+class Range:
+    """The closed interval that a number must lie in."""
+
+    low: float
+    high: float
+
+
+def between(low: float, high: float = float("inf")) -> Range:
+    """Annotate a number that must lie in [low, high], for example with `Annotated[int, between(1)]`."""
+    return Range(low, high)
 
 
 def build(cls: type[T], tree: Any, place: str) -> T:
     """Make the dataclass `cls` from parsed YAML, refusing what does not fit by its dotted key."""
     if not isinstance(tree, Mapping):
         raise MienError(f"{place or 'params.yaml'} is {tree!r}, expected a mapping with keys {_names(cls)}.")
-    hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {spec.name: spec for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in tree:
         if key not in fields:
             raise MienError(f"Unknown key {_join(place, key)}: expected one of {_names(cls)}.")
@@ -28,7 +38,6 @@ def build(cls: type[T], tree: Any, place: str) -> T:
     for name, spec in fields.items():
         if name in tree:
             values[name] = _convert(hints[name], tree[name], _join(place, name))
-            _check_range(spec, values[name], _join(place, name))
         elif spec.default is dataclasses.MISSING:
             raise MienError(f"Missing key {_join(place, name)} in params.yaml.")
     return cls(**values)
@@ -36,6 +45,8 @@ def build(cls: type[T], tree: Any, place: str) -> T:
 
 def _convert(hint: Any, value: Any, place: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _in_range(arguments[1], _convert(arguments[0], value, place), place)
     if origin in (types.UnionType, typing.Union):
         return _convert_union(arguments, value, place)
     if dataclasses.is_dataclass(hint):
@@ -65,12 +76,13 @@ def _convert_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
     raise MienError(f"{place} is {value!r}, expected {' or '.join(map(_describe, options))}.")
 
 
-def _check_range(spec: "dataclasses.Field[Any]", value: Any, place: str) -> None:
-    if "range" in spec.metadata:
-        low, high = spec.metadata["range"]
-        if not low <= value <= high:
-            limit = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-            raise MienError(f"{place} is {value!r}, expected a number {limit}.")
+def _in_range(limits: Range, value: Any, place: str) -> Any:
+    if limits.low <= value <= limits.high:
+        return value
+    limit = f"at least {limits.low:g}"
+    if limits.high != float("inf"):
+        limit = f"between {limits.low:g} and {limits.high:g}"
+    raise MienError(f"{place} is {value!r}, expected a number {limit}.")
 
 
 def _describe(hint: Any) -> str:

@@ -25,7 +25,7 @@ def budget(tmp_path: Path, **changes: Any) -> Tune:
 
 def peak(trial: search.Trial) -> float:
     """Best at a learning rate of 0.3."""
-    return 1 - abs(trial.values["train.learning_rate"] - 0.3)
+    return 1 - abs(float(trial.values["train.learning_rate"]) - 0.3)
 
 
 def test_the_first_trial_is_the_recipe_as_it_stands(tmp_path: Path) -> None:

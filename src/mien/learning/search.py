@@ -112,7 +112,7 @@ def _finished(study: optuna.Study) -> list[Any]:
 
 def _summary(study: optuna.Study) -> dict[str, Any]:
     complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    best = max(complete, key=lambda trial: trial.value, default=None)
+    best = study.best_trial if complete else None
     return {
         "best": {"value": best.value if best else None, "params": best.params if best else {}},
         "trials": [

@@ -31,7 +31,7 @@ def run(family: str, prepared: Path, tuned: Path, model: Path, report: Path, che
     architecture, recipe = params.training(family, best)
     info = read_info(prepared)
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
-    plan = Plan.of(architecture, recipe, *splits, params.seed)
+    plan = Plan.of(architecture, recipe, splits[0], splits[1], params.seed)
     resumed = _known_run(checkpoints, plan)
     with tracking.run(
         EXPERIMENT,
@@ -71,7 +71,6 @@ class Telling:
             f"  validation accuracy {numbers['val_accuracy']:.3f}  macro-F1 {numbers['val_macro_f1']:.3f}",
             flush=True,
         )
-
 
     def catch_up(self, history: History) -> None:
         """Log the epochs of a checkpoint that came without its MLflow run, from another machine for example."""

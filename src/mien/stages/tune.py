@@ -35,14 +35,15 @@ def run(family: str, prepared: Path, report: Path, params: Params) -> None:
         if found["best"]["value"] is not None:
             parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
             parent.log_params(found["best"]["params"])
-        write_json(report, {"family": family, "metric": METRIC, "run_id": parent.id, **found})
+        # No run id, no date: a search that finds nothing new writes the same bytes, and nothing is trained anew.
+        write_json(report, {"family": family, "metric": METRIC, **found})
         parent.log_artifact(report)
 
 
 def _plan(family: str, params: Params, values: Any, splits: Any) -> Plan:
     architecture, recipe = params.training(family, values)
     short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
-    return Plan.of(architecture, short, *splits, params.seed)
+    return Plan.of(architecture, short, splits[0], splits[1], params.seed)
 
 
 def _try(trial: search.Trial, plan: Plan, child: tracking.Run) -> float:
