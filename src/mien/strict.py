@@ -21,7 +21,7 @@ class Range:
 
 
 def between(low: float, high: float = float("inf")) -> Range:
-    """Annotate a number that must lie in [low, high], for example with `Annotated[int, between(1)]`."""
+    """Limits for a number, as the second part of its `Annotated` type."""
     return Range(low, high)
 
 

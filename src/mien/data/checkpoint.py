@@ -63,7 +63,7 @@ def run(expectations: Sequence[Expectation], evidence: Evidence) -> Result:
         )
         results = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame})
         (native[table],) = results.run_results.values()
-    return Result(_outcomes(expectations, native), native)
+    return Result(_outcomes(expectations, native, evidence), native)
 
 
 def _library() -> Any:
@@ -110,7 +110,7 @@ def _quantiles() -> type["Native"]:
 
 
 def _outcomes(
-    expectations: Sequence[Expectation], native: Mapping[str, "ExpectationSuiteValidationResult"]
+    expectations: Sequence[Expectation], native: Mapping[str, "ExpectationSuiteValidationResult"], evidence: Evidence
 ) -> list[Outcome]:
     found: dict[str, Any] = {}
     for results in native.values():
@@ -122,9 +122,21 @@ def _outcomes(
     outcomes = []
     for expectation in expectations:
         result = found[expectation.name]
-        rows = result.result.get("partial_unexpected_index_list") or [] if not result.success else []
-        outcomes.append(Outcome(expectation, bool(result.success), _observed(result), tuple(map(_row, rows))))
+        rows: tuple[str, ...] = ()
+        if not result.success and expectation.kind == QUANTILES:
+            rows = _outside(expectation, evidence)
+        elif not result.success:
+            rows = tuple(map(_row, result.result.get("partial_unexpected_index_list") or []))
+        outcomes.append(Outcome(expectation, bool(result.success), _observed(result), rows))
     return outcomes
+
+
+def _outside(expectation: Expectation, evidence: Evidence) -> tuple[str, ...]:
+    """Name the first images beyond the outermost quantiles: a quantile as such belongs to no row."""
+    ranges = expectation.options["quantile_ranges"]["value_ranges"]
+    members = evidence.images[evidence.images["group"] == expectation.where["group"]]
+    inside = members[expectation.options["column"]].between(ranges[0][0], ranges[-1][1])
+    return tuple(members["origin"][~inside].head(FIRST_ROWS))
 
 
 def _observed(result: Any) -> float | str | None:
