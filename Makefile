@@ -19,11 +19,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements-uv.lock requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip install --quiet --python .venv --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: setup
@@ -59,6 +60,7 @@ bench: $(READY)  ## print the tables of benchmarks/
 
 .PHONY: lock
 lock: $(READY)  ## compile the requirements files anew from pyproject.toml
+	echo 'uv>=0.9' | $(BIN)/uv pip compile - $(COMPILE) -o requirements-uv.lock
 	$(BIN)/uv pip compile pyproject.toml --extra train --extra dev $(COMPILE) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra serve $(COMPILE) -o requirements-serving.lock
 	$(BIN)/uv pip compile pyproject.toml --extra train --extra gpu $(COMPILE) -o requirements-gpu.lock

@@ -66,10 +66,10 @@ class Faces:
         columns = ("images", "labels", "splits", "batches")
         return Faces(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in columns))
 
-    def appended(self, other: "Faces") -> "Faces":
+    def appended(self, other: "Faces", name: str = "new") -> "Faces":
         """Rows of another set as a later batch of training images."""
         size = len(other.images)
-        return self + replace(other, splits=np.full(size, "train"), batches=np.full(size, "001_new"))
+        return self + replace(other, splits=np.full(size, "train"), batches=np.full(size, name))
 
 
 def hold(faces: Faces, params: Params, name: str, **spoilt: Any) -> Result:
@@ -210,8 +210,8 @@ def test_an_honest_later_batch_is_welcome(drawn: Faces, params: Params) -> None:
     labels = np.array(sample(rows=300, seed=11).table["emotion"].to_pylist())
     batch = Faces(images, labels, np.full(300, "train"), np.full(300, "001"))
     assert critical(hold(drawn.appended(batch), params, "sample")) == set()
-    assert "probe.added" in critical(hold(drawn.appended(batch.shuffled()), params, "sample"))
-    assert "sharpness.added" in critical(hold(drawn.appended(batch.each(blurred)), params, "sample"))
+    assert "probe.new" in critical(hold(drawn.appended(batch.shuffled()), params, "sample"))
+    assert "sharpness.new" in critical(hold(drawn.appended(batch.each(blurred)), params, "sample"))
 
 
 def test_the_whole_fer2013_profile_knows_the_official_numbers() -> None:
@@ -334,6 +334,8 @@ def test_a_good_later_batch_of_real_faces_is_welcome(real: Faces, more_real: Fac
 
 @pytest.mark.real_data
 def test_a_poisoned_later_batch_of_real_faces_is_refused(real: Faces, more_real: Faces, params: Params) -> None:
-    poisoned = real.appended(more_real.each(blurred).shuffled()).appended(real.in_split("test").each(jpeg))
+    poisoned = real.appended(more_real.each(blurred).shuffled(), "bad").appended(
+        real.in_split("test").each(jpeg), "leaks"
+    )
     names = critical(hold(poisoned, params, "fer2013_part"))
-    assert names >= {"sharpness.added", "probe.added", "near_copies.test"}
+    assert names >= {"sharpness.bad", "probe.bad", "near_copies.test"}

@@ -14,7 +14,7 @@ from mien.emotions import EMOTIONS, SPLITS
 
 EXAM = SPLITS[1:]
 ADDED = "added"
-"""The group of all rows that came in later batches; the first batch's rows are grouped by split."""
+"""The group of later rows whose batch is not known; the first batch's rows are grouped by split."""
 
 LEAK, NEAR, MIRROR = 1, 2, 4
 """Bits of `Roll.known`."""
@@ -32,7 +32,8 @@ class Evidence:
 
     `images` is the statistics table (rows of any status) with the columns group, later (is it in a later batch), leak,
     near, mirror (no, known or new), twin (origin of the copy in train), exam (official or foreign) and relabelled.
-    `groups` has a row per group: rows, class_drift, accuracy and floor of the probe (NaN if not judged).
+    `groups` has a row per split of the first batch and per later batch: rows, class_drift, accuracy and floor of the
+    probe (NaN if not judged).
     `own_bands` are those of the first batch's training split.
     """
 
@@ -47,7 +48,7 @@ def collect(
     """Measure everything that the expectations ask for; a minute's work at most for 100,000 faces."""
     images = statistics.copy()
     images["group"] = _groups(images, profile)
-    images["later"] = images["group"] == ADDED
+    images["later"] = ~images["group"].isin(SPLITS)
     codes = {name: fingerprints.codes(split.images[..., 0]) for name, split in splits.items()}
     images = images.assign(leak="no", near="no", mirror="no", twin="", exam="official", relabelled=False)
     mirrored = fingerprints.codes(np.ascontiguousarray(splits["train"].images[:, :, ::-1, 0]))
@@ -60,16 +61,17 @@ def collect(
 
 
 def _groups(images: pd.DataFrame, profile: Profile) -> "pd.Series[str]":
-    """Name each row's split, or `added` for later batches; without a batch column, rows beyond the profile's count."""
+    """Name each row's split, or its batch if that is a later one; without batches, what exceeds the profile."""
+    split = images["split"]
+    official = {name: sum(counts.values()) for name, counts in (profile.counts or {}).items()}
     if "batch" in images:
-        first = images["batch"] == images["batch"].iloc[0]
+        first, later = images["batch"] == images["batch"].iloc[0], images["batch"]
     else:
-        official = {split: sum(counts.values()) for split, counts in (profile.counts or {}).items()}
-        first = images["row"] < sum(official.values())
+        first, later = images["row"] < sum(official.values()), pd.Series(ADDED, images.index)
         # Rows in excess may as well be copies among the official ones: then no row can be told to be a later one.
-        if not official or images["split"][first].value_counts().to_dict() != official:
-            first |= True
-    return images["split"].where(first, ADDED)
+        if not official or split[first].value_counts().to_dict() != official:
+            return split
+    return split.where(first, later) if (split[first] == "train").any() else split
 
 
 def _known(images: pd.DataFrame, split: Split, codes: fingerprints.Codes, roll: Roll | None) -> NDArray[np.int64]:
@@ -81,7 +83,7 @@ def _known(images: pd.DataFrame, split: Split, codes: fingerprints.Codes, roll: 
     for i, members in enumerate(fingerprints.within(codes, roll.codes)):
         listed[i], agrees[i] = len(members) > 0, split.labels[i] in roll.labels[members]
         known[i] = np.bitwise_or.reduce(roll.known[members])
-    official = (images["group"] != ADDED).to_numpy()[split.rows]
+    official = ~images["later"].to_numpy()[split.rows]
     images.loc[split.rows[official & ~listed], "exam"] = "foreign"
     images.loc[split.rows[official & listed & ~agrees], "relabelled"] = True
     return known
@@ -116,7 +118,8 @@ def _measure_groups(
     group = images["group"].to_numpy()
     rows = np.concatenate([split.rows for split in splits.values()])
     labels = np.concatenate([split.labels for split in splits.values()])
-    measured = pd.DataFrame({"group": [name for name in (*SPLITS, ADDED) if (group == name).any()]})
+    later = np.unique(group[images["later"]]).tolist()
+    measured = pd.DataFrame({"group": [name for name in SPLITS if (group == name).any()] + later})
     member = {name: group[rows] == name for name in measured["group"]}
     measured["rows"] = [int((group == name).sum()) for name in measured["group"]]
     shown = images["emotion"].to_numpy()[:, None] == np.arange(len(EMOTIONS))
@@ -140,7 +143,7 @@ def _judge(
     judged = {}
     for name, mask in member.items():
         truth, guesses = labels[mask], fitted.held_out if name == "train" else fitted.guess(features[mask])
-        if name == ADDED:
+        if name not in SPLITS:
             floor = probe.floor(truth, own, ADDED_SLACK)
         elif profile.recall:
             floor = probe.floor(truth, profile.recall, profile.slack)

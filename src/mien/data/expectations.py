@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mien.data.evidence import ADDED, EXAM, Evidence
+from mien.data.evidence import EXAM, Evidence
 from mien.data.profile import QUANTILES, STATISTICS, Profile
 from mien.emotions import EMOTIONS, SPLITS
 
@@ -38,10 +38,10 @@ class Expectation:
 def expectations(profile: Profile, evidence: Evidence, class_drift: float) -> list[Expectation]:
     """Everything that `profile` expects of data, in the order of the report."""
     rows = {str(name): int(n) for name, n in evidence.groups[["group", "rows"]].to_numpy()}
-    first = sum(rows.values()) - rows.get(ADDED, 0)
+    first = sum(rows.get(split, 0) for split in SPLITS)
     found = [*_schema(), *_rows(profile), *_bands(profile, rows), *_groups(evidence, profile, class_drift)]
     found += [*_membership(profile), *_copies(profile, rows), *_images(profile, first)]
-    return found + (list(_added(evidence, rows[ADDED])) if ADDED in rows else [])
+    return found + [e for group, n in rows.items() if group not in SPLITS for e in _later(evidence, group, n)]
 
 
 def _schema() -> Iterator[Expectation]:
@@ -117,8 +117,8 @@ def _membership(profile: Profile) -> Iterator[Expectation]:
 
 def _bands(profile: Profile, rows: Mapping[str, int]) -> Iterator[Expectation]:
     for name, band in profile.bands.items():
-        for split in SPLITS:
-            yield _quantiles(f"{name}.{split}", CRITICAL, name, band.ranges(rows.get(split, 0)), split)
+        for split in filter(rows.get, SPLITS):
+            yield _quantiles(f"{name}.{split}", CRITICAL, name, band.ranges(rows[split]), split)
 
 
 def _groups(evidence: Evidence, profile: Profile, class_drift: float) -> Iterator[Expectation]:
@@ -129,19 +129,19 @@ def _groups(evidence: Evidence, profile: Profile, class_drift: float) -> Iterato
             expected = f"shares of the emotions as in train to within {class_drift:g}"
             yield Expectation(f"class_drift.{group}", WARNING, expected, kind, options, where, "groups")
         if not math.isnan(floor):
-            severity = WARNING if profile.generic and group != ADDED else CRITICAL
+            severity = WARNING if profile.generic and group in SPLITS else CRITICAL
             options, kind = {"column": "accuracy", "min_value": floor}, "ExpectColumnMinToBeBetween"
             expected = f"accuracy of a cheap probe at least {floor:.3f}"
             yield Expectation(f"probe.{group}", severity, expected, kind, options, where, "groups", LABELS)
 
 
-def _added(evidence: Evidence, rows: int) -> Iterator[Expectation]:
+def _later(evidence: Evidence, group: str, rows: int) -> Iterator[Expectation]:
     """Later batches come from elsewhere: only what no honest batch shows is critical."""
     for name, band in evidence.own_bands.items():
         ranges = band.ranges(rows, lower=0.5, upper=2) if name == "sharpness" else band.ranges(rows)
-        yield _quantiles(f"{name}.{ADDED}", WARNING if name == "brightness" else CRITICAL, name, ranges, ADDED)
+        yield _quantiles(f"{name}.{group}", WARNING if name == "brightness" else CRITICAL, name, ranges, group)
     expected = "train rows only, so that scores compare with older ones"
-    yield _among(f"split.{ADDED}", WARNING, expected, "split", ["train"], 0, {"group": ADDED})
+    yield _among(f"split.{group}", WARNING, expected, "split", ["train"], 0, {"group": group})
 
 
 def _among(  # noqa: PLR0913, PLR0917  (a row of a table, written as a call)
