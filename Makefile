@@ -23,8 +23,8 @@ $(READY): requirements-uv.lock requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	$(BIN)/uv pip install --quiet --python .venv --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	$(BIN)/uv pip install --quiet --system-certs --python .venv --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --system-certs --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: setup
