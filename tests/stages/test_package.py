@@ -111,7 +111,7 @@ def test_the_bento_answers_with_its_own_code_and_champion(
         shutil.copy(yunet_or_none, project / "models" / "detector" / "face_detector.onnx")
     run(params)
     report = json.loads((project / "reports" / "bento.json").read_text())
-    bento = Path(report["path"])
+    bento = project / "bentoml" / "bentos" / report["name"] / report["version"]
     detector = "yunet" if yunet_or_none else "haar"
     assert {key: report[key] for key in ("model_version", "data_digest", "git_commit", "detector")} == {
         "model_version": "4",

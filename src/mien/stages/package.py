@@ -157,7 +157,6 @@ def _report(card: Card, tag: str, path: Path) -> dict[str, str | int]:
         "git_commit": card.git_commit,
         "detector": card.detector,
         "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        "path": str(path),
     }
 
 
