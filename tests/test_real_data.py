@@ -14,8 +14,7 @@ from mien.demo import environment, lay_out
 ROOT = Path(__file__).parent.parent
 ROWS = 350
 CHANGES: dict[str, Any] = {
-    "prepare": {"leaks": "flag"},
-    "validate": {"profile": "generic", "probe": False},
+    "validate": {"profile": "fer2013_part", "probe": False},
     "tune": {"trials": 1, "epochs": 1, "max_rows": 200},
     "promote": {"floor": 0.0},
 }
