@@ -28,6 +28,11 @@ def test_a_familys_block_is_laid_over_the_common_recipe(tmp_path: Path) -> None:
     assert recipe.augmentation.flip
 
 
+def test_an_empty_mapping_empties_what_it_is_laid_over() -> None:
+    base = {"search": {"a": 1}, "train": {"epochs": 3}}
+    assert merge(base, {"search": {}, "train": {"rate": 1}}) == {"search": {}, "train": {"epochs": 3, "rate": 1}}
+
+
 def test_chosen_values_are_laid_over_the_familys_block(params: Params) -> None:
     architecture, recipe = params.training("cnn", {"train.learning_rate": 0.011, "model.dropout": 0.45})
     assert (recipe.learning_rate, architecture.dropout) == (0.011, 0.45)

@@ -44,8 +44,10 @@ def search(
     """Maximise `objective` over `space` until the budget is spent; a study of the same name is carried on.
 
     The first trial takes the values of `start`, so that a search never ends below the recipe it began with. Answers
-    `best` (value and params; both empty where no trial finished) and `trials`.
+    `best` (value and params; both empty where no trial finished or nothing is searched) and `trials`.
     """
+    if not space:
+        return {"best": {"value": None, "params": {}}, "trials": []}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(name, budget, seed)
     study.enqueue_trial(dict(start), skip_if_exists=True)
