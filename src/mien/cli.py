@@ -94,9 +94,6 @@ def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
     """Search FAMILY's hyperparameters with Optuna."""
     loaded = load(params)
     loaded.family(family)
-    from mien.learning import hardware
-
-    hardware.start()
     from mien.stages import tune as stage
 
     stage.run(family, prepared, report, loaded)

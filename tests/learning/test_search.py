@@ -66,11 +66,6 @@ def test_a_spent_budget_runs_no_more_trials(tmp_path: Path) -> None:
     assert search.search("b", SPACE, START, peak, budget(tmp_path, minutes=0), seed=1)["best"]["value"] is None
 
 
-def test_nothing_to_search_tries_nothing(tmp_path: Path) -> None:
-    found = search.search("a", {}, {}, peak, budget(tmp_path), seed=1)
-    assert found == {"best": {"value": None, "params": {}}, "trials": []}
-
-
 def test_a_killed_search_carries_on_with_new_draws(tmp_path: Path) -> None:
     storage = tmp_path / "optuna.log"
     script = f"""

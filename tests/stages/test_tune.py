@@ -58,6 +58,15 @@ def test_a_pruned_trial_does_not_show_as_failed(
     assert {child.info.status for child in runs("trial")} == {"FINISHED"}
 
 
+def test_a_family_that_searches_nothing_is_not_tried(short: Params, prepared: Path, tmp_path: Path) -> None:
+    plain = dataclasses.replace(short, families={"cnn": dataclasses.replace(short.family("cnn"), search={})})
+    tune.run("cnn", prepared, tmp_path / "cnn.json", plain)
+    report = json.loads((tmp_path / "cnn.json").read_text())
+    assert report["best"] == {"value": None, "params": {}}
+    assert report["trials"] == []
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def test_without_prepared_data_the_error_says_how_to_make_them(short: Params, tmp_path: Path) -> None:
     with pytest.raises(MienError, match="dvc repro prepare"):
         tune.run("cnn", tmp_path / "nowhere", tmp_path / "cnn.json", short)

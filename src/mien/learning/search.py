@@ -15,6 +15,9 @@ STORAGE_VARIABLE = "OPTUNA_STORAGE"
 
 Pruned = optuna.TrialPruned
 
+NOTHING: dict[str, Any] = {"best": {"value": None, "params": {}}, "trials": []}
+"""What a search without a space finds."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -44,10 +47,8 @@ def search(
     """Maximise `objective` over `space` until the budget is spent; a study of the same name is carried on.
 
     The first trial takes the values of `start`, so that a search never ends below the recipe it began with. Answers
-    `best` (value and params; both empty where no trial finished or nothing is searched) and `trials`.
+    `best` (value and params; both empty where no trial finished) and `trials`.
     """
-    if not space:
-        return {"best": {"value": None, "params": {}}, "trials": []}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(name, budget, seed)
     study.enqueue_trial(dict(start), skip_if_exists=True)

@@ -3,22 +3,28 @@
 import dataclasses
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mien.data.dataset import read_info, read_split
 from mien.files import write_json
-from mien.learning import search
-from mien.learning.training import Plan, train
+from mien.learning import hardware, search
 from mien.params import Params
 from mien.registry import tracking
+
+if TYPE_CHECKING:
+    from mien.learning.training import Plan
 
 EXPERIMENT = "mien"
 METRIC = "val_macro_f1"
 
 
 def run(family: str, prepared: Path, report: Path, params: Params) -> None:
-    """Write the best values found (dotted keys) and every trial to `report`."""
+    """Write the best values found (dotted keys) and every trial to `report`; nothing to search takes no time."""
     space, info = params.family(family).search, read_info(prepared)
+    if not space:
+        write_json(report, {"family": family, "metric": METRIC, **search.NOTHING})
+        return
+    hardware.start()
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
     plan = _plan(family, params, {}, splits)
     # The name holds what makes scores comparable: a changed recipe or changed data begin a new study.
@@ -40,14 +46,18 @@ def run(family: str, prepared: Path, report: Path, params: Params) -> None:
         parent.log_artifact(report)
 
 
-def _plan(family: str, params: Params, values: Any, splits: Any) -> Plan:
+def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
+    from mien.learning.training import Plan
+
     architecture, recipe = params.training(family, values)
     short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
     return Plan.of(architecture, short, splits[0], splits[1], params.seed)
 
 
-def _try(trial: search.Trial, plan: Plan, child: tracking.Run) -> float:
+def _try(trial: search.Trial, plan: "Plan", child: tracking.Run) -> float:
     """Train shortly; the last epoch's score counts, because that is what a longer training builds on."""
+    from mien.learning.training import train
+
     child.log_params(trial.values)
     scores = []
 
