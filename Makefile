@@ -13,6 +13,8 @@ export DVC_NO_ANALYTICS ?= 1
 export BENTOML_DO_NOT_TRACK ?= True
 export GX_ANALYTICS_ENABLED ?= false
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Without cached bytecode every process compiles TensorFlow's sources anew: 30 s instead of 10.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help

@@ -26,7 +26,7 @@ def runs(stage: str) -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking.tracking_uri())
-    experiment = client.get_experiment_by_name(tune.EXPERIMENT)
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     assert experiment is not None
     return list(client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'"))
 
@@ -45,6 +45,7 @@ def test_every_trial_is_a_child_of_the_familys_run(short: Params, prepared: Path
 
     tune.run("cnn", prepared, tmp_path / "again.json", short)
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "cnn.json").read_bytes(), "a spent budget adds nothing"
+    assert len(runs("tune")) == 1, "and goes on in the run that it began"
 
 
 def test_a_pruned_trial_does_not_show_as_failed(

@@ -44,7 +44,6 @@ class Checkpoints:
         state = State(**read_json(path, made_by="mien train")) if path.exists() else State("")
         if state.fingerprint != fingerprint:
             return State(fingerprint)
-        learner.optimizer.build(learner.trainable_variables)
         learner.load_weights(self._path("last", state.epoch))
         return state
 

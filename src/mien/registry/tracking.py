@@ -20,6 +20,7 @@ from mien.registry import provenance
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+EXPERIMENT = "mien"
 MODEL_FILE = "model.onnx"
 MODEL_URI = "models:/"
 
@@ -152,6 +153,16 @@ def run(
             _close(client, opened, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     _close(client, opened, "FINISHED")
+
+
+def run_with(experiment: str, key: str, value: str) -> str | None:
+    """The id of the newest run of `experiment` that carries the tag `key` = `value`; None where there is none."""
+    client = _client()
+    with _answering():
+        known = client.get_experiment_by_name(experiment)
+        ids = [known.experiment_id] if known else []
+        found = client.search_runs(ids, f"tags.`{key}` = '{value}'", max_results=1) if ids else []
+    return found[0].info.run_id if found else None
 
 
 def exists(run_id: str) -> bool:

@@ -20,7 +20,6 @@ from mien.params import Params
 from mien.registry import tracking
 from mien.serving.runtime import Runtime
 
-EXPERIMENT = "mien"
 PARITY = 1e-3
 """Largest accepted difference of any probability between Keras and the exported file, both in float32."""
 
@@ -34,7 +33,7 @@ def run(family: str, prepared: Path, tuned: Path, model: Path, report: Path, che
     plan = Plan.of(architecture, recipe, splits[0], splits[1], params.seed)
     resumed = _known_run(checkpoints, plan)
     with tracking.run(
-        EXPERIMENT,
+        tracking.EXPERIMENT,
         family,
         tags={"family": family, "stage": "train", "backend": str(hardware.describe()["backend"])},
         resume=resumed,

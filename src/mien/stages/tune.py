@@ -14,7 +14,6 @@ from mien.registry import tracking
 if TYPE_CHECKING:
     from mien.learning.training import Plan
 
-EXPERIMENT = "mien"
 METRIC = "val_macro_f1"
 
 
@@ -29,18 +28,24 @@ def run(family: str, prepared: Path, report: Path, params: Params) -> None:
     plan = _plan(family, params, {}, splits)
     # The name holds what makes scores comparable: a changed recipe or changed data begin a new study.
     study = f"{family}-{sha256(f'{plan.fingerprint}{space}'.encode()).hexdigest()[:12]}"
-    with tracking.run(EXPERIMENT, f"tune {family}", tags={"family": family, "stage": "tune"}) as parent:
+    with tracking.run(
+        tracking.EXPERIMENT,
+        f"tune {family}",
+        tags={"family": family, "stage": "tune", "study": study},
+        resume=tracking.run_with(tracking.EXPERIMENT, "study", study),
+    ) as parent:
         parent.log_dataset(info["name"], info["digest"], len(plan.training))
 
         def objective(trial: search.Trial) -> float:
-            name = f"{family} trial {trial.number}"
-            with tracking.run(EXPERIMENT, name, parent=parent.id, tags={"family": family, "stage": "trial"}) as child:
+            name, tags = f"{family} trial {trial.number}", {"family": family, "stage": "trial"}
+            with tracking.run(tracking.EXPERIMENT, name, parent=parent.id, tags=tags) as child:
                 return _try(trial, _plan(family, params, trial.values, splits), child)
 
         found = search.search(study, space, _start(family, params), objective, params.tune, params.seed)
         if found["best"]["value"] is not None:
             parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
-            parent.log_params(found["best"]["params"])
+            # As tags, because a search with a larger budget may find better, and MLflow's parameters never change.
+            parent.set_tags({f"best.{key}": value for key, value in found["best"]["params"].items()})
         # No run id, no date: a search that finds nothing new writes the same bytes, and nothing is trained anew.
         write_json(report, {"family": family, "metric": METRIC, **found})
         parent.log_artifact(report)
