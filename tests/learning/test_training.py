@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mien.data.dataset import Split
+from mien.errors import MienError
 from mien.learning import hardware, training
 from mien.learning.batches import Batches
 from mien.learning.checkpoints import State
@@ -210,6 +211,20 @@ def test_a_state_remembers_its_best_epoch() -> None:
     assert (state.epoch, state.best, state.seconds) == (3, 2, 3)
 
 
+def run_script(script: str, folder: Path, **variables: str) -> list[str]:
+    """What a script prints that can import this file as `tests_training`, with its first argument an empty folder."""
+    (folder / "tests_training.py").write_text(Path(__file__).read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder / "checkpoints")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
 def test_training_runs_on_jax_without_tensorflow(tmp_path: Path) -> None:
     script = """
 import sys
@@ -226,12 +241,44 @@ state = train(made, Path(sys.argv[1])).state
 import keras
 print(keras.backend.backend(), state.epoch, train(made, Path(sys.argv[1])).state.epoch)
 """
-    (tmp_path / "tests_training.py").write_text(Path(__file__).read_text())
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "checkpoints")],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.split() == ["jax", "2", "2"], done.stderr
+    assert run_script(script, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == ["jax", "2", "2"]
+
+
+def test_two_devices_share_each_batch_on_jax_and_learn_what_one_learns(tmp_path: Path) -> None:
+    script = """
+import jax, keras, numpy as np
+from tests_training import NETWORK, RECIPE, faces
+from mien.learning import hardware
+from mien.learning.training import Plan, train
+made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
+alone = train(made)
+hardware.gpus = lambda: ["cpu:0", "cpu:1"]
+shared = train(made)
+pairs = zip(alone.network.get_weights(), shared.network.get_weights())
+print(len(shared.network.weights[0].value.sharding.device_set), max(abs(a - b).max() for a, b in pairs) < 1e-3)
+"""
+    flags = "--xla_force_host_platform_device_count=2"
+    assert run_script(script, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", XLA_FLAGS=flags) == ["2", "True"]
+
+
+def test_a_batch_that_the_gpus_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.learning.hardware.gpus", lambda: ["gpu:0", "gpu:1", "gpu:2"])
+    with pytest.raises(MienError, match="batch_size is 32, which 3 GPUs cannot share evenly"):
+        train(plan(batch_size=32))
+
+
+def test_two_devices_share_each_batch_on_tensorflow(tmp_path: Path) -> None:
+    script = """
+from functools import partial
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.distribute.MirroredStrategy = partial(tf.distribute.MirroredStrategy, ["CPU:0", "CPU:1"])
+from tests_training import NETWORK, RECIPE, faces
+from mien.learning import hardware
+from mien.learning.training import Plan, train
+hardware.gpus = lambda: ["cpu:0", "cpu:1"]
+result = train(Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3))
+print(result.state.epoch, result.network.distribute_strategy.num_replicas_in_sync)
+"""
+    assert run_script(script, tmp_path, KERAS_BACKEND="tensorflow") == ["2", "2"]

@@ -57,10 +57,18 @@ def cpu_flags() -> set[str]:
     return set(lines.get("flags", "").split())
 
 
-def every_gpu() -> AbstractContextManager[Any]:
-    """A scope to build and compile in, so that batches are divided among all visible GPUs."""
+def every_gpu(batch_size: int) -> AbstractContextManager[Any]:
+    """A scope to build and fit in, so that batches are divided among all visible GPUs.
+
+    Raises MienError for a `batch_size` that does not divide evenly.
+    """
     import keras
 
+    if batch_size % max(1, len(gpus())):
+        raise MienError(
+            f"train.batch_size is {batch_size}, which {len(gpus())} GPUs cannot share evenly. Take a multiple of "
+            "their number, or show fewer of them (CUDA_VISIBLE_DEVICES)."
+        )
     scope: AbstractContextManager[Any] = nullcontext()
     if len(gpus()) > 1 and keras.backend.backend() == "tensorflow":
         import tensorflow as tf

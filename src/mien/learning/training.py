@@ -74,9 +74,12 @@ def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None 
     numbers)` may raise to end the training early; `bar` shows a progress bar.
     """
     hardware.seed_everything(plan.seed)
-    with hardware.every_gpu():
-        network, learner = compile_learner(plan)
-    keeper = Checkpoints(checkpoints) if checkpoints else None
+    with hardware.every_gpu(plan.recipe.batch_size):
+        return _train(plan, Checkpoints(checkpoints) if checkpoints else None, on_epoch, bar)
+
+
+def _train(plan: Plan, keeper: Checkpoints | None, on_epoch: OnEpoch | None, bar: bool) -> Result:
+    network, learner = compile_learner(plan)
     state = keeper.resume(learner, plan.fingerprint) if keeper else State(plan.fingerprint)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
     while state.epoch < plan.recipe.epochs and not _patience_is_over(state, plan.recipe):
@@ -99,8 +102,11 @@ def predict(network: keras.Model, split: Split) -> NDArray[np.float32]:
     """Probabilities `(n, 7)` of a split's faces."""
     if not len(split):
         return np.zeros((0, len(EMOTIONS)), np.float32)
-    answers = network.predict(split.images.astype(np.float32), batch_size=512, verbose=0)
-    return np.asarray(answers, np.float32)
+    # JAX divides a batch among GPUs only where it divides evenly.
+    gpus = max(1, len(hardware.gpus()))
+    rows = np.arange(len(split) + -len(split) % gpus) % len(split)
+    answers = network.predict(split.images[rows].astype(np.float32), batch_size=512 // gpus * gpus, verbose=0)
+    return np.asarray(answers[: len(split)], np.float32)
 
 
 def export(network: keras.Model, architecture: Architecture, path: Path) -> None:
