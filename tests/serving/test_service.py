@@ -171,19 +171,21 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def serve(project: Path, port: int) -> subprocess.Popen[str]:
+def serve(project: Path, port: int, champion_folder: str | None = None) -> subprocess.Popen[str]:
     """`bentoml serve`, as people start it in the project's root."""
     search_path = os.pathsep.join(filter(None, [str(Path(champion.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "BENTOML_HOME": str(project / "bentoml"), "PYTHONPATH": search_path}
     environment.pop(champion.CHAMPION_VARIABLE, None)
+    if champion_folder:
+        environment[champion.CHAMPION_VARIABLE] = champion_folder
     command = [sys.executable, "-m", "bentoml", "serve", "--port", str(port)]
     return subprocess.Popen(
         command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def test_without_a_champion_the_service_says_so_and_stops(project: Path) -> None:
-    with serve(project, 0) as server:
+def test_without_the_champion_that_is_named_the_service_says_so_and_stops(project: Path) -> None:
+    with serve(project, 0, "gone") as server:
         told, _ = server.communicate(timeout=150)
     assert server.returncode == 1
     assert "There is no champion" in told

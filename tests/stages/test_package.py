@@ -197,15 +197,6 @@ def test_a_failed_build_leaves_the_old_champion(
     assert [path.name for path in (project / "models").iterdir()] == ["champion"]
 
 
-def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path: Path) -> None:
-    (tmp_path / "champion").mkdir()
-    (tmp_path / "champion" / "old").touch()
-    (tmp_path / "scratch").mkdir()
-    with pytest.raises(OSError, match="No such file"):
-        package.swap(tmp_path / "scratch" / "gone", tmp_path / "champion")
-    assert (tmp_path / "champion" / "old").exists()
-
-
 @pytest.mark.usefixtures("project")
 def test_without_a_champion_the_message_says_how_to_get_one(params: Params, registry: Registry) -> None:
     registry.version = None

@@ -15,6 +15,8 @@ FOLDER = Path("models/champion")
 MODEL_FILE = "model.onnx"
 CARD_FILE = "champion.json"
 MADE_BY = "dvc repro"
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""The champion that comes with the package."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,22 @@ class Card:
 
 
 def folder(chosen: Path | None = None, root: Path = Path()) -> Path:
-    """Find the folder to serve from: `chosen`, else MIEN_CHAMPION, the Bento's own, models/champion in `root`.
+    """Find the folder to serve from: `chosen`, else MIEN_CHAMPION, the Bento's own, models/champion in `root`, SHIPPED.
 
-    Raises MienError where there is no champion.
+    Raises MienError where a folder that was named, or the last, holds no champion, and where one holds half of it.
     """
     named = os.environ.get(CHAMPION_VARIABLE)
     packed = Path(__file__).parents[2] / FOLDER
-    places = [chosen] if chosen else [Path(named)] if named else [packed, root / FOLDER]
+    places = [chosen] if chosen else [Path(named)] if named else [packed, root / FOLDER, SHIPPED]
     for place in places:
-        if (place / CARD_FILE).is_file() and (place / MODEL_FILE).is_file():
+        there = [name for name in (MODEL_FILE, CARD_FILE) if (place / name).is_file()]
+        if len(there) == 2:  # noqa: PLR2004
             return place
+        # To pass over half a champion would serve another model than the one that someone put there.
+        if there or place == places[-1]:
+            break
     raise MienError(
-        f"There is no champion in {places[-1].absolute()}: expected {MODEL_FILE} and {CARD_FILE}. "
+        f"There is no champion in {place.absolute()}: expected {MODEL_FILE} and {CARD_FILE}. "
         f"Run `{MADE_BY}` to train and package one, or let {CHAMPION_VARIABLE} name the folder of another."
     )
 

@@ -14,11 +14,11 @@ import yaml
 
 import mien
 from mien.errors import MienError
-from mien.files import read_json, write_json
+from mien.files import read_json, swap, write_json
 from mien.params import Params
 from mien.registry import tracking
 from mien.serving import faces
-from mien.serving.champion import FOLDER, MODEL_FILE, Card, write_card
+from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
 
 
 def run(
@@ -102,23 +102,13 @@ def build(champion: Path, bentofile: Path, card: Card) -> tuple[str, Path]:
     return tag, _store() / "bentos" / tag.replace(":", "/")
 
 
-def swap(fresh: Path, champion: Path) -> None:
-    """Put the folder `fresh` where `champion` is; if that fails, the old one is put back."""
-    old = fresh.parent / "old"
-    if champion.exists():
-        champion.rename(old)
-    try:
-        fresh.rename(champion)
-    except OSError:
-        if old.exists():
-            old.rename(champion)
-        raise
-
-
 def _fill(context: Path, champion: Path, bentofile: Path) -> None:
-    """Gather what the Bento is made from: in the project BentoML would walk through data and environments too."""
+    """Gather what the Bento is made from: in the project BentoML would walk through data and environments too.
+
+    The champion that comes with the package stays out: the Bento has its own.
+    """
     source = Path(mien.__file__).parent
-    shutil.copytree(source, context / "src" / "mien", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(source, context / "src" / "mien", ignore=shutil.ignore_patterns("__pycache__", SHIPPED.name))
     shutil.copytree(champion, context / FOLDER)
     shutil.copyfile(bentofile, context / "bentofile.yaml")
     options = yaml.safe_load(bentofile.read_text(encoding="utf-8")) or {}
