@@ -33,7 +33,16 @@ def test_what_a_later_card_says_more_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"temperature": 0}, {"temperature": "warm"}, {"temperature": None}, {"uncertain_below": 2}, {"version": ...}],
+    [
+        {"temperature": 0},
+        {"temperature": "warm"},
+        {"temperature": None},
+        {"uncertain_below": 2},
+        {"low_confidence_below": -0.1},
+        {"too_small_below": -1},
+        {"blurry_below": "very"},
+        {"version": ...},
+    ],
     ids=str,
 )
 def test_a_card_that_would_make_answers_wrong_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:

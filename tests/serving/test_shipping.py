@@ -47,7 +47,8 @@ def test_a_shipped_champion_replaces_the_last_one_whole(project: Path) -> None:
     (target / "stale").touch()
     ship(project)
     assert sorted(path.name for path in target.iterdir()) == ["CARD.md", "champion.json", "model.onnx"]
-    assert read_card(target) == read_card(project / "champion")
+    # YuNet's file does not come with the package, so a user's is taken where there is one.
+    assert read_card(target) == dataclasses.replace(read_card(project / "champion"), detector="auto")
     assert [path.name for path in target.parent.iterdir()] == ["shipped"]
     told = (target / "CARD.md").read_text()
     assert "1,234 parameters" in told

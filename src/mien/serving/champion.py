@@ -15,13 +15,19 @@ FOLDER = Path("models/champion")
 MODEL_FILE = "model.onnx"
 CARD_FILE = "champion.json"
 MADE_BY = "dvc repro"
+LIMITS = ("too_small_below", "blurry_below", "low_confidence_below", "uncertain_below")
 SHIPPED = Path(__file__).parents[1] / "shipped"
 """The champion that comes with the package."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """champion.json: the version served, how sure it must be, and its lineage."""
+    """champion.json: the version served, the limits below which an answer is marked, and its lineage.
+
+    A face is `too_small` where its box is less wide or high than that in the photo's pixels, `blurry` by
+    `status.sharpness` of its crop, `low_confidence` by the detector's score, `uncertain` by the probability of its
+    emotion. Where the defaults come from: `python benchmarks/limits.py`.
+    """
 
     version: str
     temperature: float
@@ -32,14 +38,21 @@ class Card:
     data_digest: str = ""
     git_commit: str = ""
     synthetic: bool = False
+    too_small_below: float = 20.0
+    blurry_below: float = 0.05
+    low_confidence_below: float = 0.75
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what would make every answer wrong. Raises MienError."""
         if not 0 < self.temperature < float("inf"):
             raise MienError(f"The champion's temperature is {self.temperature}, expected a number above 0.")
-        if not 0 <= self.uncertain_below <= 1:
-            raise MienError(f"The champion's uncertain_below is {self.uncertain_below}, expected one in [0, 1].")
+        for name in ("uncertain_below", "low_confidence_below"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise MienError(f"The champion's {name} is {getattr(self, name)}, expected one in [0, 1].")
+        for name in ("too_small_below", "blurry_below"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise MienError(f"The champion's {name} is {getattr(self, name)}, expected 0 or more.")
 
 
 def folder(chosen: Path | None = None, root: Path = Path()) -> Path:
@@ -69,7 +82,7 @@ def read_card(place: Path) -> Card:
     content = read_json(path, MADE_BY)
     values: dict[str, Any] = {f.name: content[f.name] for f in dataclasses.fields(Card) if f.name in content}
     try:
-        values |= {key: float(values[key]) for key in ("temperature", "uncertain_below")}
+        values |= {key: float(values[key]) for key in ("temperature", *LIMITS) if key in values}
         return Card(**{**values, "version": str(values["version"]), "detector": str(values["detector"])})
     except (KeyError, TypeError, ValueError) as error:
         raise MienError(f"{path} is no champion's card ({error!r}). Make it anew with `{MADE_BY}`.") from None

@@ -1,5 +1,6 @@
 """The champion that comes with the package: how a champion of the project takes its place."""
 
+import dataclasses
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ def ship(champion: Path, evaluation: Path, target: Path = SHIPPED) -> Card:
         fresh = Path(scratch) / target.name
         fresh.mkdir()
         shutil.copyfile(source / MODEL_FILE, fresh / MODEL_FILE)
-        write_card(fresh, card)
+        # YuNet's file does not come with the package: it is taken where a user has fetched it.
+        write_card(fresh, dataclasses.replace(card, detector="auto"))
         (fresh / TEXT_FILE).write_text(text(card, scores), encoding="utf-8")
         swap(fresh, target)
     return card

@@ -17,7 +17,7 @@ from mien.errors import MienError
 from mien.files import read_json, swap, write_json
 from mien.params import Params
 from mien.registry import tracking
-from mien.serving import faces
+from mien.serving import detector_file, detectors
 from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
 
 
@@ -59,12 +59,13 @@ def fetch(name: str, version: tracking.Version, folder: Path, detector: Path | N
     folder.mkdir()
     (folder / MODEL_FILE).write_bytes(data)
     if detector:
-        shutil.copyfile(detector, folder / faces.YUNET_FILE)
+        shutil.copyfile(detector, folder / detector_file.YUNET_FILE)
     card = Card(
         version=version.version,
         temperature=temperature,
         uncertain_below=params.package.uncertain_below,
-        detector="yunet" if detector else "haar",
+        # Without its file, "auto" still takes the one that a user fetched.
+        detector="yunet" if detector else "haar" if params.package.detector == "haar" else "auto",
         family=tags.get("family", ""),
         data_name=tags.get("data.name", ""),
         data_digest=tags.get("data.digest", ""),
@@ -121,7 +122,7 @@ def _fill(context: Path, champion: Path, bentofile: Path) -> None:
 
 def _detector_file(wanted: str, models: Path) -> Path | None:
     """YuNet's file, checked, where the Bento is to carry it: from MIEN_YUNET or models/detector."""
-    named = os.environ.get(faces.YUNET_VARIABLE)
+    named = os.environ.get(detector_file.YUNET_VARIABLE)
     files = [Path(named)] if named else sorted((models / "detector").glob("*.onnx"))
     if wanted == "haar":
         return None
@@ -129,10 +130,10 @@ def _detector_file(wanted: str, models: Path) -> Path | None:
         if wanted == "yunet":
             raise MienError(
                 f"package.detector is yunet, but its file is not at hand. Put it into {models / 'detector'}, "
-                f"let {faces.YUNET_VARIABLE} name it, or set package.detector to auto or haar."
+                f"let {detector_file.YUNET_VARIABLE} name it, or set package.detector to auto or haar."
             )
         return None
-    faces.YuNet(files[0])
+    detectors.YuNet(files[0])
     return files[0]
 
 
