@@ -136,7 +136,7 @@ def test_the_service_is_healthy_and_describes_itself(client: TestClient) -> None
     image = described["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
     assert (image["type"], image["format"]) == ("string", "binary")
     answer = described["responses"]["200"]["content"]["application/json"]["schema"]
-    assert set(answer["properties"]) == {"faces", "model"}
+    assert set(answer["properties"]) == {"status", "faces", "model"}
 
 
 def test_pickles_are_refused(client: TestClient) -> None:
