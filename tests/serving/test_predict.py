@@ -19,6 +19,7 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.serving import champion, faces, photos
 from mien.serving.champion import Card
+from mien.serving.detectors import Detection, Framing
 
 
 @pytest.fixture(scope="module")
@@ -157,16 +158,31 @@ def test_a_large_jpeg_gets_the_boxes_of_its_full_size(
     assert reduced["box"][2] > 350
 
 
+class Fixed:
+    """A detector that finds one face of `side` pixels, whatever it sees."""
+
+    name, framing = "fixed", Framing(1.0, 0.0, 0.0)
+
+    def __init__(self, side: float) -> None:
+        self.side = side
+
+    def detect(self, _: photos.Pixels) -> list[Detection]:
+        """The face."""
+        return [Detection(np.array([30.0, 40.0, self.side, self.side]))]
+
+
+@pytest.mark.parametrize(("side", "from_all"), [(20.0, True), (40.0, False)])
 def test_a_small_face_in_a_large_jpeg_is_cropped_from_all_its_pixels(
-    champion_folder: Path, portrait: bytes, encode: Callable[..., bytes]
+    side: float, from_all: bool, champion_folder: Path, portrait: bytes, encode: Callable[..., bytes]
 ) -> None:
-    data = large(portrait, encode, 0.35)
-    finder = Mien(champion_folder, threads=1)
-    (small,) = finder.find(data)
-    (whole,) = finder.find(photos.decode(data))
-    assert 48 < small.side < 96
-    assert small.box == whole.box
-    np.testing.assert_array_equal(small.pixels, whole.pixels)
+    data = large(portrait, encode, 2.0)
+    finder = Mien(champion_folder)
+    finder.detector = Fixed(side)
+    (face,), (whole,) = finder.find(data), finder.find(photos.decode(data))
+    np.testing.assert_allclose(face.box, whole.box, atol=1)
+    assert face.side == pytest.approx(side * 2600 / 640, abs=1)
+    assert np.array_equal(face.pixels, whole.pixels) == from_all
+    assert np.abs(face.pixels - whole.pixels).mean() < 3
 
 
 def test_a_side_to_look_at_that_is_not_offered_is_refused(champion_folder: Path) -> None:

@@ -31,11 +31,12 @@ class Mien:
         self,
         champion_folder: Path | None = None,
         *,
-        threads: int | None = None,
+        threads: int | None = 1,
         detection_side: int = faces.DETECTION_SIDE,
     ) -> None:
         """Load a champion: from `champion_folder`, else where `champion.folder` finds one; `threads` as in Runtime.
 
+        One thread is enough for a photo's few faces, and on busy cores two would wait for each other.
         Raises MienError where there is none, or a broken one, and for a `detection_side` that is not offered.
         """
         if detection_side not in DETECTION_SIDES:
