@@ -136,7 +136,7 @@ def test_the_service_is_healthy_and_describes_itself(client: TestClient) -> None
     image = described["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
     assert (image["type"], image["format"]) == ("string", "binary")
     answer = described["responses"]["200"]["content"]["application/json"]["schema"]
-    assert set(answer["properties"]) == {"faces", "model"}
+    assert set(answer["properties"]) == {"status", "faces", "model"}
 
 
 def test_pickles_are_refused(client: TestClient) -> None:
@@ -171,19 +171,21 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def serve(project: Path, port: int) -> subprocess.Popen[str]:
+def serve(project: Path, port: int, champion_folder: str | None = None) -> subprocess.Popen[str]:
     """`bentoml serve`, as people start it in the project's root."""
     search_path = os.pathsep.join(filter(None, [str(Path(champion.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "BENTOML_HOME": str(project / "bentoml"), "PYTHONPATH": search_path}
     environment.pop(champion.CHAMPION_VARIABLE, None)
+    if champion_folder:
+        environment[champion.CHAMPION_VARIABLE] = champion_folder
     command = [sys.executable, "-m", "bentoml", "serve", "--port", str(port)]
     return subprocess.Popen(
         command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def test_without_a_champion_the_service_says_so_and_stops(project: Path) -> None:
-    with serve(project, 0) as server:
+def test_without_the_champion_that_is_named_the_service_says_so_and_stops(project: Path) -> None:
+    with serve(project, 0, "gone") as server:
         told, _ = server.communicate(timeout=150)
     assert server.returncode == 1
     assert "There is no champion" in told

@@ -30,13 +30,16 @@ HINT = "Send one file in the form field `image`: curl -F image=@photo.jpg http:/
 
 
 class FoundFace(BaseModel):
-    """One face: box in pixels of the upright photo, calibrated probabilities, `uncertain` below the threshold."""
+    """One face: box and landmarks in pixels of the upright photo, calibrated probabilities, whether to rely on it."""
 
     box: tuple[int, int, int, int]
     emotion: str
     probabilities: dict[str, float]
-    status: Literal["ok", "uncertain"]
+    confidence: float
+    status: Literal["ok", "too_small", "blurry", "low_confidence", "uncertain"]
     found_by: str
+    detection: float | None
+    landmarks: list[tuple[float, float]] | None
 
 
 class Model(BaseModel):
@@ -53,6 +56,7 @@ class Model(BaseModel):
 class Answer(bentoml.IODescriptor):  # type: ignore[misc]
     """The faces of a photo, the largest first; none is an answer, not an error."""
 
+    status: Literal["ok", "no_face"]
     faces: list[FoundFace]
     model: Model
 
