@@ -20,7 +20,10 @@ from starlette.testclient import TestClient
 
 from mien.emotions import EMOTIONS
 from mien.serving import champion, faces
-from mien.serving.service import MAX_BYTES, Mien
+from mien.serving.requests import LIMITS, MIB
+from mien.serving.service import Mien
+
+MAX_BYTES = LIMITS.photo_mib * MIB
 
 FORBIDDEN = ("tensorflow", "keras", "mlflow", "dvc", "optuna", "great_expectations", "pandas", "pyarrow", "matplotlib")
 
