@@ -119,7 +119,7 @@ def test_unusable_photos_are_refused(
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400),
         ({"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422),
-        ({"files": [(f"f{i}", (f"{i}", b"x")) for i in range(99)]}, 400),
+        ({"files": [(f"f{i}", (f"{i}", b"x")) for i in range(99)]}, 413),
     ],
     ids=["wrong field", "two photos", "a URL", "form", "JSON", "nothing", "raw", "no boundary", "no form",
          "cut off", "too many files"],
@@ -139,7 +139,7 @@ def test_the_service_is_healthy_and_describes_itself(client: TestClient) -> None
     image = described["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
     assert (image["type"], image["format"]) == ("string", "binary")
     answer = described["responses"]["200"]["content"]["application/json"]["schema"]
-    assert set(answer["properties"]) == {"faces", "model"}
+    assert answer["$ref"].endswith("/Answer")
 
 
 def test_pickles_are_refused(client: TestClient) -> None:

@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 
 NOTE = (
     "The map shows where hiding a part of the face makes the named emotion less likely (above 0) or more likely "
-    "(below 0) for this model. It shows what the answer depends on; it is no proof of cause, nor of what a person feels."
+    "(below 0) for this model. It shows what the answer depends on; it proves no cause, and tells no feeling."
 )
 STEP, SPREAD = 4, 4.0
 """Pixels from one hidden spot to the next, and how far each spreads (one standard deviation)."""
