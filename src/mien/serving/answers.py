@@ -33,6 +33,7 @@ class Answers:
         self.mien = mien
         self.limits = limits
         self.telemetry = telemetry
+        self._runtime = mien.runtime.predict  # the many faces of an explanation would hide what a photo's cost
         telemetry.watch(mien)
 
     def predict(self, image: bytes | Pixels) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class Answers:
         }
 
     def _probabilities(self, crops: NDArray[np.float32]) -> NDArray[np.float64]:
-        return apply_temperature(self.mien.runtime.predict(crops), self.mien.card.temperature)
+        return apply_temperature(self._runtime(crops), self.mien.card.temperature)
 
 
 def _explained(crop: NDArray[np.float32], found: explain.Saliency) -> dict[str, Any]:

@@ -13,15 +13,18 @@ from mien.serving import openapi
 from mien.serving.limits import Limits
 from mien.serving.requests import hint
 
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'{styles}; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 PAGE = Path(__file__).parent / "page"
 FILES = {
     "/app": ("app.html", "text/html; charset=utf-8"),
     "/app/app.css": ("app.css", "text/css; charset=utf-8"),
     "/app/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/docs": ("docs.html", "text/html; charset=utf-8"),
 }
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
@@ -48,6 +51,8 @@ def site(limits: Limits) -> Starlette:
         routes=[
             *pages,
             Route("/app/", lambda _: RedirectResponse("../app", 308)),
+            # Instead of BentoML's page, which loads a tracker from elsewhere; what it shows is at /docs.
+            Route("/", lambda _: RedirectResponse("app", 307)),
             Route("/model_info", info),
             Route("/docs.json", described),
             *(Route(path, _only_post, methods=others) for path in openapi.CALLS),
@@ -59,7 +64,9 @@ def _file(name: str, kind: str) -> Any:
     async def answer(request: Request) -> Response:
         content = (PAGE / name).read_bytes()
         tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-        headers = HEADERS | {"etag": tag}
+        # Swagger's page, and only it, sets styles in its markup.
+        policy = POLICY.format(styles=" 'unsafe-inline'" if name == "docs.html" else "")
+        headers = HEADERS | {"etag": tag, "content-security-policy": policy}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=kind, headers=headers)
