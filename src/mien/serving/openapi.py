@@ -60,6 +60,7 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
     return {
         "summary": summary,
         "operationId": path.strip("/"),
+        "tags": ["Photos"],
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
         "responses": {"200": {"description": "The answer.", "content": answer}} | refusals,
     }
@@ -67,7 +68,11 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
 
 def _infrastructure() -> dict[str, Any]:
     told = {"200": {"description": "The answer.", "content": {"application/json": _schema(schemas.ModelInfo)}}}
-    calls = {"/model_info": {"get": {"summary": "The model's card and what serves it.", "responses": told}}}
+    calls = {
+        "/model_info": {
+            "get": {"summary": "The model's card and what serves it.", "tags": ["Service"], "responses": told}
+        }
+    }
     summaries = {
         "/app": ("The web page.", "text/html"),
         "/livez": ("Whether the service runs.", "text/plain"),
@@ -76,7 +81,7 @@ def _infrastructure() -> dict[str, Any]:
     }
     for path, (summary, kind) in summaries.items():
         answer = {"200": {"description": summary, "content": {kind: {"schema": {"type": "string"}}}}}
-        calls[path] = {"get": {"summary": summary, "responses": answer}}
+        calls[path] = {"get": {"summary": summary, "tags": ["Service"], "responses": answer}}
     return calls
 
 

@@ -1,7 +1,7 @@
 // The page of Mien: photos and webcam frames go to the service beside it, answers are drawn here.
 
 const $ = (id) => document.getElementById(id);
-const percent = (share) => `${Math.round(share * 100)} %`;
+const percent = (share) => `${Math.round(share * 100)}%`;
 const page = { photos: [], busy: 0, waiting: [], info: null };
 const TOGETHER = 2; // the service has two workers
 const RETRIES = 6;
@@ -121,9 +121,10 @@ async function explanation(face, note) {
   const { before, without_salient: without, without_others: others } = face.hidden;
   const told = `Hide the highlighted fifth of the face and ${face.emotion} goes from ${percent(before)} to ${percent(without)}; ` +
     `hide the least highlighted fifth instead and it is ${percent(others)}.`;
-  const scale = h("div", { className: "scale" }, "against", h("i"), "in favour");
+  const ends = h("p", {}, h("span", { textContent: "against" }), h("span", { textContent: "for" }));
   return h("div", { className: "explained" },
-    h("div", {}, canvas, scale), h("div", {}, h("p", { textContent: told }), h("p", { className: "quiet", textContent: note })));
+    h("div", {}, canvas, h("div", { className: "scale" }, h("i"), ends)),
+    h("p", { textContent: told }), h("p", { className: "quiet", textContent: note }));
 }
 
 /** The gray face with the map over it: orange speaks for the emotion, blue against it. */
@@ -390,7 +391,7 @@ async function introduce() {
     const info = await (await fetch("model_info")).json();
     page.info = info;
     const { model, metrics, runtime } = info;
-    const accuracy = metrics.test_accuracy ? ` It named ${(metrics.test_accuracy * 100).toFixed(1)} % of ${model.data_name}'s test faces as people had labelled them; people themselves agree on about 65 %.` : "";
+    const accuracy = metrics.test_accuracy ? ` It named ${(metrics.test_accuracy * 100).toFixed(1)}% of ${model.data_name}'s test faces as people had labelled them; people score about 65%.` : "";
     $("model").textContent = `${model.family || "A model"}, version ${model.version}, trained on ${model.data_name || "unnamed data"}, commit ${model.git_commit.slice(0, 8) || "unknown"}, on ${runtime.backend} in ${runtime.precision}.${accuracy}`;
     $("threshold").textContent = percent(info.uncertain_below);
     $("synthetic").hidden = !model.synthetic;
