@@ -2,12 +2,8 @@
 
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,61 +161,3 @@ def test_serving_brings_nothing_of_training_with_it_and_reports_to_nobody() -> N
     environment = {name: value for name, value in os.environ.items() if name != "BENTOML_DO_NOT_TRACK"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["False", "True", "[]"]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A project's root without a champion."""
-    (tmp_path / "bentofile.yaml").write_text('service: "mien.serving.service:Mien"\n')
-    return tmp_path
-
-
-def serve(project: Path, port: int) -> subprocess.Popen[str]:
-    """`bentoml serve`, as people start it in the project's root."""
-    search_path = os.pathsep.join(filter(None, [str(Path(champion.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "BENTOML_HOME": str(project / "bentoml"), "PYTHONPATH": search_path}
-    environment.pop(champion.CHAMPION_VARIABLE, None)
-    command = [sys.executable, "-m", "bentoml", "serve", "--port", str(port)]
-    return subprocess.Popen(
-        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def test_without_a_champion_the_service_says_so_and_stops(project: Path) -> None:
-    with serve(project, 0) as server:
-        told, _ = server.communicate(timeout=150)
-    assert server.returncode == 1
-    assert "There is no champion" in told
-    assert "dvc repro" in told
-    assert "Traceback" not in told
-
-
-def test_bentoml_serve_answers_in_the_projects_root(project: Path, champion_folder: Path, portrait: bytes) -> None:
-    shutil.copytree(champion_folder, project / "models" / "champion")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with serve(project, port) as server:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                _wait(client, server)
-                answer = client.post("/predict", files={"image": portrait})
-                metrics = client.get("/metrics").text
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=60)
-    assert answer.status_code == 200
-    assert len(answer.json()["faces"]) == 1
-    assert 'endpoint="/predict",http_response_code="200"' in metrics
-    assert server.returncode == 0
-
-
-def _wait(client: httpx.Client, server: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 150
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError(f"the service did not become ready: {server.poll()}")
