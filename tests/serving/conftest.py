@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,6 +22,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from starlette.testclient import TestClient
 
 from mien.serving import champion
 from mien.serving.champion import CHAMPION_VARIABLE, Card, write_card
@@ -173,3 +175,16 @@ def served(tmp_path_factory: pytest.TempPathFactory, champion_folder: Path) -> I
     with _serve(project) as server:
         server.wait()
         yield server
+
+
+@pytest.fixture(scope="session")
+def client(champion_folder: Path) -> Iterator[TestClient]:
+    """The service in this process, with the small champion."""
+    from mien.serving.service import Mien
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CHAMPION_VARIABLE, str(champion_folder))
+        patch.delenv(YUNET_VARIABLE, raising=False)
+        service: Any = Mien  # the decorator makes a Service of the class
+        with TestClient(service.to_asgi()) as opened:
+            yield opened

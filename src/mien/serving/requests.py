@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any, ClassVar
 
 import bentoml
+from bentoml.exceptions import BentoMLException
 from pydantic import WithJsonSchema
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -13,8 +14,18 @@ from mien.errors import MienError
 from mien.serving import limits
 from mien.serving.photos import TooLargeError, UnknownFormatError
 
-LIMITS = limits.read()
 MIB = 2**20
+
+
+def _limits() -> limits.Limits:
+    """The limits in force, told in BentoML's way where they are wrong: its command line prints that without a trace."""
+    try:
+        return limits.read()
+    except MienError as error:
+        raise BentoMLException(str(error)) from None
+
+
+LIMITS = _limits()
 
 File = Annotated[
     Any,
