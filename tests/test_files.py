@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import MienError
-from mien.files import read_json, write_file, write_json
+from mien.files import read_json, swap, write_file, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -47,3 +47,12 @@ def test_a_broken_report_names_the_command_that_makes_it(tmp_path: Path, text: s
 def test_a_missing_report_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(MienError, match=r"is missing\. Make it with `dvc repro evaluate`"):
         read_json(tmp_path / "a.json", made_by="dvc repro evaluate")
+
+
+def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path: Path) -> None:
+    (tmp_path / "champion").mkdir()
+    (tmp_path / "champion" / "old").touch()
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(OSError, match="No such file"):
+        swap(tmp_path / "scratch" / "gone", tmp_path / "champion")
+    assert (tmp_path / "champion" / "old").exists()

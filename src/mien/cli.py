@@ -162,6 +162,18 @@ def package(params: Path, promotion: Path, champion: Path, report: Path) -> None
 
 
 @main.command()
+@path_option("--champion", "Folder of the champion.", default=Path("models/champion"), show_default=True)
+@path_option("--evaluation", "Report about it.", default=Path("reports/evaluation.json"), show_default=True)
+def ship(champion: Path, evaluation: Path) -> None:
+    """Let the champion be the one that comes with the package."""
+    from mien.serving.champion import SHIPPED
+    from mien.serving.shipping import ship as run
+
+    card = run(champion, evaluation)
+    click.echo(f"Version {card.version} ({card.family}) now comes with the package: {SHIPPED}. Commit it.")
+
+
+@main.command()
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @path_option("--champion", "Folder of the champion.", default=None)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")

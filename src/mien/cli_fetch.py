@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def fetch() -> None:
-    """Bring labelled faces to data/raw."""
+    """Bring labelled faces to data/raw, or the detector's file to the user's cache."""
 
 
 def placed(command: Command) -> Command:
@@ -83,6 +83,17 @@ def sample(rows: int, seed: int, **place: Any) -> None:
     from mien.data import sources
 
     bring(lambda: sources.sample(rows, seed), **place)
+
+
+@fetch.command()
+@click.option("--from", "source", metavar="PATH|URL", help="Where to take it instead of OpenCV's zoo.")
+@click.option("--sha256", help="The digest that it must have instead of the zoo's.")
+def detector(source: str | None, sha256: str | None) -> None:
+    """YuNet's model file, once: faces are then found with it instead of Haar's cascade."""
+    from mien.serving.detector_file import SHA256, URL, fetch
+
+    path = fetch(source or URL, sha256 or SHA256)
+    click.echo(f"Wrote {path}: faces are found with YuNet from now on.")
 
 
 def label_mapping(pairs: tuple[str, ...]) -> dict[str, str]:

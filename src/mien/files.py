@@ -47,5 +47,18 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     return content
 
 
+def swap(fresh: Path, target: Path) -> None:
+    """Put the folder `fresh` where the folder `target` is; if that fails, the old one is put back."""
+    old = fresh.parent / "old"
+    if target.exists():
+        target.rename(old)
+    try:
+        fresh.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")

@@ -26,7 +26,7 @@ from starlette.testclient import TestClient
 
 from mien.serving import champion
 from mien.serving.champion import CHAMPION_VARIABLE, Card, write_card
-from mien.serving.faces import YUNET_VARIABLE
+from mien.serving.detector_file import YUNET_VARIABLE
 
 WriteOnnx = Callable[..., Path]
 

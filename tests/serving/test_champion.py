@@ -33,7 +33,16 @@ def test_what_a_later_card_says_more_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"temperature": 0}, {"temperature": "warm"}, {"temperature": None}, {"uncertain_below": 2}, {"version": ...}],
+    [
+        {"temperature": 0},
+        {"temperature": "warm"},
+        {"temperature": None},
+        {"uncertain_below": 2},
+        {"low_confidence_below": -0.1},
+        {"too_small_below": -1},
+        {"blurry_below": "very"},
+        {"version": ...},
+    ],
     ids=str,
 )
 def test_a_card_that_would_make_answers_wrong_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -43,16 +52,21 @@ def test_a_card_that_would_make_answers_wrong_is_refused(tmp_path: Path, change:
         champion.read_card(tmp_path)
 
 
-def test_without_a_champion_the_message_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(MienError, match=rf"no champion in {tmp_path}/models/champion.*dvc repro"):
-        champion.folder()
+def test_without_any_other_the_champion_that_comes_with_the_package_is_served() -> None:
+    place = champion.folder()
+    assert place == champion.SHIPPED
+    assert not champion.read_card(place).synthetic
+    assert sum(path.stat().st_size for path in place.iterdir()) < 10_000_000
 
 
-def test_half_a_champion_is_none(tmp_path: Path, champion_folder: Path) -> None:
-    (tmp_path / "half").mkdir()
-    shutil.copy(champion_folder / "model.onnx", tmp_path / "half")
-    with pytest.raises(MienError, match="no champion"):
+def test_half_a_champion_is_none_and_is_not_passed_over(tmp_path: Path, champion_folder: Path) -> None:
+    for place in (tmp_path / "half", tmp_path / "models" / "champion"):
+        place.mkdir(parents=True)
+        shutil.copy(champion_folder / "model.onnx", place)
+    with pytest.raises(MienError, match=r"no champion in .*half.*dvc repro"):
         champion.folder(tmp_path / "half")
+    with pytest.raises(MienError, match=r"no champion in .*models/champion"):
+        champion.folder()
 
 
 def test_the_chosen_folder_beats_the_environment_and_that_the_project(

@@ -10,9 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.errors import MienError
 from mien.serving import faces, photos
-from mien.serving.faces import Framing, Haar, YuNet
+from mien.serving.detectors import Detection, Framing, Haar, YuNet, YuNetOnOpenVINO
 
 Gray = NDArray[np.uint8]
 
@@ -24,19 +23,20 @@ class Fixed:
     framing = Framing(1.0, 0.0, 0.0)
 
     def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
-        self.found = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        eyes = np.array([[10.0, 20], [30, 20], [20, 30], [12, 40], [28, 40]])
+        self.found = [Detection(np.array(box, dtype=np.float64), 0.8, eyes) for box in boxes]
         self.seen: tuple[int, ...] = ()
 
-    def boxes(self, pixels: photos.Pixels) -> NDArray[np.float64]:
+    def detect(self, pixels: photos.Pixels) -> list[Detection]:
         """The boxes given."""
         self.seen = pixels.shape
         return self.found
 
 
 @pytest.fixture(scope="session")
-def yunet(yunet_file: Path) -> YuNet:
+def yunet(yunet_file: Path) -> YuNetOnOpenVINO:
     """YuNet, loaded."""
-    return YuNet(yunet_file)
+    return YuNetOnOpenVINO(yunet_file, threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +91,16 @@ def test_large_photos_are_scaled_down_to_look_for_faces() -> None:
     (face,) = faces.find(np.zeros((1000, 2560, 3), np.uint8), finder)
     assert finder.seen == (250, 640, 3)
     assert face.box == (128, 256, 64, 64)
+    assert (face.side, face.score) == (64, 0.8)
+    assert face.landmarks
+    assert face.landmarks[1] == (120, 80)
+
+
+def test_a_smaller_side_to_look_at_is_cheaper_and_its_boxes_are_still_the_photos() -> None:
+    finder = Fixed((8, 16, 4, 4))
+    (face,) = faces.find(np.zeros((1000, 2560, 3), np.uint8), finder, side=160)
+    assert finder.seen == (62, 160, 3)
+    assert face.box == (128, 256, 64, 64)
 
 
 def test_boxes_are_cut_at_the_edge_and_those_outside_are_dropped() -> None:
@@ -130,39 +140,62 @@ def test_specks_and_strips_hold_no_face(shape: tuple[int, int]) -> None:
     assert faces.find(np.zeros((*shape, 3), np.uint8), Haar()) == []
 
 
-def test_auto_takes_yunet_only_where_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(faces.YUNET_VARIABLE, raising=False)
-    assert faces.detector("auto", tmp_path).name == "haar"
-    (tmp_path / faces.YUNET_FILE).write_bytes(b"no model")
-    with pytest.raises(MienError, match="no YuNet model"):
-        faces.detector("auto", tmp_path)
-    assert faces.detector("haar", tmp_path).name == "haar"
-    monkeypatch.setenv(faces.YUNET_VARIABLE, str(tmp_path / "elsewhere.onnx"))
-    with pytest.raises(MienError, match=r"elsewhere.onnx is missing.*MIEN_YUNET"):
-        faces.detector("auto")
+def tilted(gray: Gray, degrees: float) -> Gray:
+    """The picture turned clockwise about its centre."""
+    turn = cv2.getRotationMatrix2D(((gray.shape[1] - 1) / 2, (gray.shape[0] - 1) / 2), -degrees, 1.0)
+    return np.asarray(cv2.warpAffine(gray, turn, gray.shape[::-1], borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-def test_another_network_is_no_yunet(small_onnx: Path) -> None:
-    with pytest.raises(MienError, match="no YuNet model"):
-        YuNet(small_onnx)
+@pytest.mark.parametrize("degrees", [-30.0, 20.0])
+def test_a_tilted_face_is_cropped_as_if_it_were_upright(degrees: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (12, 12)).astype(np.uint8)
+    upright = np.asarray(cv2.resize(noise, (301, 301), interpolation=cv2.INTER_CUBIC), np.uint8)
+    box, framing = np.array([101, 101, 99, 99.0]), Framing(1, 0, 0)
+    expected = faces.crop(upright, box, framing)
+    levelled = faces.crop(tilted(upright, degrees), box, framing, degrees)
+    assert (
+        np.abs(levelled - expected).mean()
+        < 4
+        < np.abs(faces.crop(tilted(upright, degrees), box, framing) - expected).mean()
+    )
 
 
-def test_unknown_detectors_are_refused() -> None:
-    with pytest.raises(MienError, match="'dlib': expected auto, haar or yunet"):
-        faces.detector("dlib")
+@pytest.mark.parametrize(("down", "expected"), [(0.0, 0.0), (5.0, 0.0), (30.0, 45.0), (-30.0, -45.0)])
+def test_only_eyes_that_slope_clearly_are_levelled(down: float, expected: float) -> None:
+    landmarks = np.array([[50, 60], [80, 60 + down], [65, 80], [55, 95], [75, 95.0]])
+    assert faces.slope(landmarks) == pytest.approx(expected)
+    assert faces.slope(None) == 0
+
+
+def test_a_box_that_lies_as_the_framing_says_gives_back_the_frame_it_came_from() -> None:
+    """What `benchmarks/framing.py` fits must be what `crop` undoes."""
+    random = np.random.default_rng(3)
+    scene = random.integers(0, 256, (300, 400)).astype(np.uint8)
+    for framing in (Haar.framing, YuNet.framing, Framing(0.7, 0.1, -0.05)):
+        left, top, side = 120, 80, 96
+        size, x, y = framing.size * side, left + side * (0.5 + framing.right), top + side * (0.5 + framing.down)
+        cut = faces.crop(scene, np.array([x - size / 2, y - size / 2, size, size]), framing)
+        native = cv2.resize(scene[top : top + side, left : left + side], (48, 48), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(cut[:, :, 0], native)
 
 
 @pytest.mark.real_data
-def test_yunet_finds_the_face_of_a_photo(yunet: YuNet, portrait: bytes) -> None:
+def test_yunet_finds_the_face_of_a_photo_and_its_eyes(yunet: YuNetOnOpenVINO, portrait: bytes) -> None:
     (face,) = faces.find(photos.decode(portrait), yunet)
     assert face.found_by == "yunet"
     assert 100 < face.box[0] < 220
+    assert face.score
+    assert 0.8 < face.score <= 1
+    assert face.landmarks
+    left, right, nose, *mouth = np.array(face.landmarks)
+    assert left[0] < nose[0] < right[0]
+    assert max(left[1], right[1]) < nose[1] < min(corner[1] for corner in mouth)
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "share", "alike"), [("yunet", 0.9, 0.55), ("haar", 0.5, 0.6)])
 def test_a_face_pasted_into_a_scene_comes_back_framed_as_it_was(
-    name: str, share: float, alike: float, yunet: YuNet, real_faces: list[Gray]
+    name: str, share: float, alike: float, yunet: YuNetOnOpenVINO, real_faces: list[Gray]
 ) -> None:
     finder = yunet if name == "yunet" else Haar()
     found = [likeness(hits[0], native) for scene, native in scenes(real_faces) if (hits := faces.find(scene, finder))]

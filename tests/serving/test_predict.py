@@ -6,9 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from mien import Mien
@@ -38,7 +40,19 @@ def test_bytes_path_text_and_pixels_get_the_same_answer(predictor: Mien, portrai
 def test_an_answer_holds_what_the_contract_names(predictor: Mien, portrait: bytes) -> None:
     answer = predictor.predict(portrait)
     (face,) = answer["faces"]
-    assert set(face) == {"box", "emotion", "probabilities", "status", "found_by"}
+    assert answer["status"] == "ok"
+    assert set(face) == {
+        "box",
+        "emotion",
+        "probabilities",
+        "confidence",
+        "status",
+        "found_by",
+        "detection",
+        "landmarks",
+    }
+    assert face["confidence"] == max(face["probabilities"].values())
+    assert (face["found_by"], face["detection"], face["landmarks"]) == ("haar", None, None)
     assert list(face["probabilities"]) == list(EMOTIONS)
     assert face["emotion"] == max(face["probabilities"], key=face["probabilities"].__getitem__)
     assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -66,14 +80,66 @@ def test_an_answer_below_the_threshold_is_uncertain(
 ) -> None:
     shutil.copytree(champion_folder, tmp_path / "champion")
     champion.write_card(tmp_path / "champion", dataclasses.replace(card, uncertain_below=threshold))
-    picture = np.full((48, 48), 90, np.uint8)
+    picture = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
     assert Mien(tmp_path / "champion").predict(picture)["faces"][0]["status"] == status
 
 
 def test_a_photo_without_a_face_is_an_answer(predictor: Mien) -> None:
     answer = predictor.predict(np.zeros((200, 300), np.uint8))
     assert answer["faces"] == []
+    assert answer["status"] == "no_face"
     assert answer["model"]["version"] == "3"
+
+
+def test_a_batch_answers_as_one_photo_after_another_does(predictor: Mien, portrait: bytes) -> None:
+    two = np.concatenate([photos.decode(portrait)] * 2, axis=1)
+    images = [portrait, np.zeros((200, 300), np.uint8), two]
+    answers = predictor.predict_batch(iter(images))
+    assert [len(answer["faces"]) for answer in answers] == [1, 0, 2]
+    for image, answer in zip(images, answers, strict=True):
+        alone = predictor.predict(image)
+        assert [face["box"] for face in answer["faces"]] == [face["box"] for face in alone["faces"]]
+        for face, same in zip(answer["faces"], alone["faces"], strict=True):
+            assert face["probabilities"] == pytest.approx(same["probabilities"], abs=1e-4)
+    assert predictor.predict_batch([]) == []
+
+
+def test_the_faces_of_a_batch_are_classified_in_one_go(
+    predictor: Mien, portrait: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    classify = predictor.runtime.predict
+
+    def counted(stacked: NDArray[np.float32]) -> NDArray[np.float32]:
+        calls.append(len(stacked))
+        return classify(stacked)
+
+    monkeypatch.setattr(predictor.runtime, "predict", counted)
+    predictor.predict_batch([portrait] * 3)
+    assert calls == [3]
+
+
+def test_a_bad_photo_of_a_batch_fails_alone(predictor: Mien, portrait: bytes) -> None:
+    broken: list[Any] = [b"", portrait, "gone.jpg", None, np.zeros((0, 4), np.uint8), portrait[:4000], portrait]
+    answers = predictor.predict_batch(broken)
+    assert [list(answer) == ["error"] for answer in answers] == [True, False, True, True, True, True, False]
+    assert "gone.jpg" in answers[2]["error"]
+    assert answers[1] == answers[6]
+
+
+def test_crops_are_faces_from_edge_to_edge(predictor: Mien, portrait: bytes, gradient: NDArray[np.uint8]) -> None:
+    tiny = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
+    first, second, third, fourth = predictor.classify([tiny, gradient, b"no picture", portrait])
+    assert first == predictor.predict(tiny)["faces"][0]
+    assert (second["box"], second["found_by"], second["status"]) == ([0, 0, 120, 96], "whole_image", "blurry")
+    assert list(third) == ["error"]
+    assert fourth["box"] == [0, 0, 512, 600]
+    assert predictor.classify([]) == []
+
+
+def test_a_side_to_look_at_that_is_not_offered_is_refused(champion_folder: Path) -> None:
+    with pytest.raises(MienError, match=r"detection_side is 500, expected one of \(160, 320, 640\)"):
+        Mien(champion_folder, detection_side=500)
 
 
 def test_a_file_that_cannot_be_read_is_named(predictor: Mien, tmp_path: Path) -> None:

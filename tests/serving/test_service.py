@@ -159,7 +159,7 @@ def test_pictures_of_whole_faces_are_named_without_looking_for_faces(
     first, second, third = told.faces
     assert isinstance(second, schemas.Error)
     for face in (first, third):
-        assert isinstance(face, schemas.Named)
+        assert isinstance(face, schemas.Face)
         assert face.confidence == max(face.probabilities.values())
 
 

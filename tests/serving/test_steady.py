@@ -19,8 +19,8 @@ import httpx
 Serve = Callable[..., AbstractContextManager[Any]]
 
 
-def test_without_a_champion_the_service_says_so_and_stops(serve: Serve, tmp_path: Path) -> None:
-    with serve(tmp_path) as server:
+def test_without_the_champion_that_is_named_the_service_says_so_and_stops(serve: Serve, tmp_path: Path) -> None:
+    with serve(tmp_path, MIEN_CHAMPION="gone") as server:
         assert server.process.wait(150) == 1
     told = server.log.read_text()
     assert "There is no champion" in told

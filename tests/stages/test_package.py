@@ -16,7 +16,7 @@ import pytest
 from mien.errors import MienError
 from mien.params import Params
 from mien.registry import tracking
-from mien.serving import faces
+from mien.serving import detector_file
 from mien.serving.champion import Card, read_card
 from mien.stages import package
 
@@ -86,7 +86,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "reports" / "promotion.json").write_text('{"model": "mien"}')
     monkeypatch.chdir(root)
     monkeypatch.setenv("BENTOML_HOME", str(root / "bentoml"))
-    monkeypatch.delenv(faces.YUNET_VARIABLE, raising=False)
+    monkeypatch.delenv(detector_file.YUNET_VARIABLE, raising=False)
     return root
 
 
@@ -112,7 +112,7 @@ def test_the_bento_answers_with_its_own_code_and_champion(
     run(params)
     report = json.loads((project / "reports" / "bento.json").read_text())
     bento = project / "bentoml" / "bentos" / report["name"] / report["version"]
-    detector = "yunet" if yunet_or_none else "haar"
+    detector = "yunet" if yunet_or_none else "auto"
     assert {key: report[key] for key in ("model_version", "data_digest", "git_commit", "detector")} == {
         "model_version": "4",
         "data_digest": "d1ce",
@@ -122,8 +122,9 @@ def test_the_bento_answers_with_its_own_code_and_champion(
     assert report["tag"] == f"mien:{report['version']}"
     assert bento.is_relative_to(project / "bentoml")
     assert report["bytes"] > 10_000
-    assert (bento / "src" / "models" / "champion" / faces.YUNET_FILE).exists() == bool(yunet_or_none)
+    assert (bento / "src" / "models" / "champion" / detector_file.YUNET_FILE).exists() == bool(yunet_or_none)
     assert not (bento / "src" / "mien" / "stages").exists()
+    assert not list((bento / "src" / "mien").glob("**/*.onnx"))  # the champion that comes with the package stays out
     assert "numpy==2.4.0" in (bento / "env" / "python" / "requirements.txt").read_text()
 
     code = (
@@ -156,7 +157,7 @@ def test_the_folder_holds_the_registrys_file_and_its_card(project: Path, params:
         version="4",
         temperature=1.5,
         uncertain_below=params.package.uncertain_below,
-        detector="haar",
+        detector="auto",
         family="cnn",
         data_name="synthetic sample",
         data_digest="d1ce",
@@ -195,15 +196,6 @@ def test_a_failed_build_leaves_the_old_champion(
     assert read_card(project / "models" / "champion").version == "4"
     assert (project / "reports" / "bento.json").read_bytes() == before
     assert [path.name for path in (project / "models").iterdir()] == ["champion"]
-
-
-def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path: Path) -> None:
-    (tmp_path / "champion").mkdir()
-    (tmp_path / "champion" / "old").touch()
-    (tmp_path / "scratch").mkdir()
-    with pytest.raises(OSError, match="No such file"):
-        package.swap(tmp_path / "scratch" / "gone", tmp_path / "champion")
-    assert (tmp_path / "champion" / "old").exists()
 
 
 @pytest.mark.usefixtures("project")
@@ -249,14 +241,14 @@ def test_a_file_that_is_not_the_evaluated_one_is_refused(params: Params, registr
 def test_the_detector_is_packed_as_the_parameters_say(
     project: Path, params: Params, yunet_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed = project / "models" / "champion" / faces.YUNET_FILE
+    packed = project / "models" / "champion" / detector_file.YUNET_FILE
 
     def with_detector(wanted: Literal["auto", "haar", "yunet"]) -> Params:
         return dataclasses.replace(params, package=dataclasses.replace(params.package, detector=wanted))
 
     with pytest.raises(MienError, match=r"package.detector is yunet, but its file is not at hand"):
         run(with_detector("yunet"))
-    monkeypatch.setenv(faces.YUNET_VARIABLE, str(yunet_file))
+    monkeypatch.setenv(detector_file.YUNET_VARIABLE, str(yunet_file))
     run(with_detector("auto"))
     assert packed.read_bytes() == yunet_file.read_bytes()
     assert read_card(packed.parent).detector == "yunet"

@@ -13,7 +13,7 @@ from PIL import Image
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.metrics import apply_temperature
-from mien.serving import explain, faces, fallback, photos
+from mien.serving import champion, explain, faces, fallback, photos
 from mien.serving.limits import Limits
 from mien.serving.photos import Pixels
 from mien.serving.predict import Mien
@@ -39,7 +39,7 @@ class Answers:
     def predict(self, image: bytes | Pixels) -> dict[str, Any]:
         """The faces of one photo."""
         try:
-            answer = fallback.predict(self.mien, image)
+            answer = self.mien.predict(image)
         except MienError as error:
             raise refusal(error) from error
         self.telemetry.saw(answer["faces"])
@@ -58,7 +58,7 @@ class Answers:
         return {"photos": answers, "model": self.mien.model()}
 
     def _some(self, images: Sequence[bytes | RefusedError]) -> list[dict[str, Any]]:
-        read = iter(fallback.predict_batch(self.mien, [image for image in images if isinstance(image, bytes)]))
+        read = iter(self.mien.predict_batch([image for image in images if isinstance(image, bytes)]))
         answers = [{"error": str(image)} if isinstance(image, RefusedError) else next(read) for image in images]
         for answer in answers:
             answer.pop("model", None)  # the same for all, and said once
@@ -68,9 +68,8 @@ class Answers:
 
     def classify(self, images: Sequence[bytes | RefusedError]) -> dict[str, Any]:
         """The emotion of each picture of one whole face, or an error in its place."""
-        crops = [_crop(image) for image in images]
-        named = iter(fallback.classify(self.mien, [crop for crop in crops if isinstance(crop, np.ndarray)]))
-        answers = [{"error": str(crop)} if isinstance(crop, Exception) else next(named) for crop in crops]
+        named = iter(self.mien.classify([image for image in images if isinstance(image, bytes)]))
+        answers = [{"error": str(image)} if isinstance(image, RefusedError) else next(named) for image in images]
         return {"faces": answers, "model": self.mien.model()}
 
     def annotate(self, image: bytes, accept: str) -> tuple[bytes, str]:
@@ -86,7 +85,7 @@ class Answers:
         pixels = _decode(image)
         answer = self.predict(pixels)
         most = self.limits.explained_faces
-        crops = [face.pixels for face in faces.find(pixels, self.mien.detector)[:most]]
+        crops = [face.pixels for face in self.mien.find(pixels)[:most]]
         told = answer["faces"][:most]
         named = np.array([EMOTIONS.index(face["emotion"]) for face in told], dtype=np.int64)
         stacked = np.asarray(crops, dtype=np.float32).reshape(-1, *faces.SHAPE)
@@ -105,7 +104,7 @@ class Answers:
             "model": self.mien.model(),
             "emotions": list(EMOTIONS),
             "temperature": card.temperature,
-            "uncertain_below": card.uncertain_below,
+            **{name: getattr(card, name) for name in champion.LIMITS},
             "metrics": dict(card.metrics),
             "runtime": {"backend": self.mien.runtime.backend, "precision": self.mien.runtime.precision},
             "detector": {"name": self.mien.detector.name},
@@ -124,13 +123,6 @@ def _explained(crop: NDArray[np.float32], found: explain.Saliency) -> dict[str, 
         "seen": "data:image/png;base64," + base64.b64encode(png).decode(),
         "hidden": {name: round(value, DIGITS) for name, value in hidden.items()},
     }
-
-
-def _crop(image: bytes | RefusedError) -> Pixels | RefusedError:
-    try:
-        return image if isinstance(image, RefusedError) else _decode(image)
-    except RefusedError as refused:
-        return refused
 
 
 def _decode(image: bytes) -> Pixels:

@@ -1,5 +1,6 @@
 """Photo in, emotions out, in this process: what the service and the command line both call."""
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +10,68 @@ from numpy.typing import NDArray
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.metrics import apply_temperature
-from mien.serving import champion, faces, photos
+from mien.serving import champion, detectors, faces, photos
 from mien.serving.runtime import Runtime
+from mien.serving.status import status
+
+Image = bytes | str | Path | NDArray[np.uint8]
 
 DIGITS = 6
+DETECTION_SIDES = (160, 320, 640)
+"""Longest sides at which faces may be looked for; `python benchmarks/detection.py` tells what each finds and costs."""
 
 
 class Mien:
     """The champion, ready to answer; one instance may be shared by threads."""
 
-    def __init__(self, champion_folder: Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        champion_folder: Path | None = None,
+        *,
+        threads: int | None = None,
+        detection_side: int = faces.DETECTION_SIDE,
+    ) -> None:
         """Load a champion: from `champion_folder`, else where `champion.folder` finds one; `threads` as in Runtime.
 
-        Raises MienError where there is none, or a broken one.
+        Raises MienError where there is none, or a broken one, and for a `detection_side` that is not offered.
         """
+        if detection_side not in DETECTION_SIDES:
+            raise MienError(f"detection_side is {detection_side}, expected one of {DETECTION_SIDES}.")
         place = champion.folder(champion_folder)
         self.card = champion.read_card(place)
         self.runtime = Runtime(place / champion.MODEL_FILE, threads=threads)
         # A detector named in the environment beats the one packed.
-        name = "auto" if faces.yunet_is_named() else self.card.detector
-        self.detector = faces.detector(name, place)
+        name = "auto" if detectors.yunet_is_named() else self.card.detector
+        self.detector = detectors.detector(name, place, threads=threads)
+        self.detection_side = detection_side
 
-    def predict(self, image: bytes | str | Path | NDArray[np.uint8]) -> dict[str, Any]:
+    def predict(self, image: Image) -> dict[str, Any]:
         """Every face in a photo (its bytes, its path, or gray, RGB or RGBA pixels), the largest first.
 
-        Boxes are x, y, width, height in pixels of the upright photo; probabilities are calibrated; a photo
-        without a face has an empty list. Raises MienError for what is no photo.
+        Boxes and landmarks are in pixels of the upright photo; probabilities are calibrated; a photo without a face
+        has the status `no_face`. Raises MienError for what is no photo.
         """
-        found = faces.find(_pixels(image), self.detector)
-        stacked = np.stack([face.pixels for face in found]) if found else np.zeros((0, *faces.SHAPE), np.float32)
-        probabilities = apply_temperature(self.runtime.predict(stacked), self.card.temperature)
-        answers = [self._answer(face, row) for face, row in zip(found, probabilities, strict=True)]
-        return {"faces": answers, "model": self.model()}
+        (answers,) = self._named([self.find(image)])
+        return self._answer(answers)
+
+    def predict_batch(self, images: Iterable[Image]) -> list[dict[str, Any]]:
+        """The answers to many photos in their order; `{"error": message}` stands where one cannot be read.
+
+        Photos are held one at a time, and the faces of all are classified in one go.
+        """
+        found = [_attempt(self.find, image) for image in images]
+        named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
+        return [_error(item) if isinstance(item, MienError) else self._answer(next(named)) for item in found]
+
+    def classify(self, crops: Sequence[Image]) -> list[dict[str, Any]]:
+        """One face's answer for each picture that is a face from edge to edge; `{"error": message}` as above."""
+        found = [_attempt(lambda crop: [faces.whole(_pixels(crop))], crop) for crop in crops]
+        named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
+        return [_error(item) if isinstance(item, MienError) else next(named)[0] for item in found]
+
+    def find(self, image: Image) -> list[faces.Face]:
+        """The faces in a photo, cropped as the model wants them. Raises MienError for what is no photo."""
+        return faces.find(_pixels(image), self.detector, self.detection_side)
 
     def model(self) -> dict[str, Any]:
         """Tell what answers: version, family and lineage of the champion."""
@@ -54,19 +85,44 @@ class Mien:
             "synthetic": card.synthetic,
         }
 
-    def _answer(self, face: faces.Face, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    def _answer(self, named: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"status": "ok" if named else "no_face", "faces": named, "model": self.model()}
+
+    def _named(self, found: Sequence[Sequence[faces.Face]]) -> list[list[dict[str, Any]]]:
+        """The answers for the faces of each photo."""
+        pixels = [face.pixels for photo in found for face in photo]
+        stacked = np.stack(pixels) if pixels else np.zeros((0, *faces.SHAPE), np.float32)
+        rows = iter(apply_temperature(self.runtime.predict(stacked), self.card.temperature))
+        return [[self._face(face, next(rows)) for face in photo] for photo in found]
+
+    def _face(self, face: faces.Face, probabilities: NDArray[np.float64]) -> dict[str, Any]:
         best = int(probabilities.argmax())
-        sure = float(probabilities[best]) >= self.card.uncertain_below
+        confidence = float(probabilities[best])
+        points = face.landmarks
         return {
             "box": list(face.box),
             "emotion": EMOTIONS[best],
             "probabilities": {name: round(float(p), DIGITS) for name, p in zip(EMOTIONS, probabilities, strict=True)},
-            "status": "ok" if sure else "uncertain",
+            "confidence": round(confidence, DIGITS),
+            "status": status(face, confidence, self.card),
             "found_by": face.found_by,
+            "detection": None if face.score is None else round(face.score, DIGITS),
+            "landmarks": None if points is None else [[round(x, 1), round(y, 1)] for x, y in points],
         }
 
 
-def _pixels(image: bytes | str | Path | NDArray[np.uint8]) -> photos.Pixels:
+def _attempt(find: Callable[[Image], list[faces.Face]], image: Image) -> list[faces.Face] | MienError:
+    try:
+        return find(image)
+    except MienError as error:
+        return error
+
+
+def _error(error: MienError) -> dict[str, Any]:
+    return {"error": str(error)}
+
+
+def _pixels(image: Image) -> photos.Pixels:
     if isinstance(image, np.ndarray):
         return photos.from_array(image)
     if isinstance(image, bytes | bytearray | memoryview):

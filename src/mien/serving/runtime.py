@@ -1,18 +1,16 @@
 """The exported model on OpenVINO (bf16 where the processor computes in it) or ONNX Runtime."""
 
 import importlib.util
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
+from mien.serving import vino
 
 Floats = NDArray[np.float32]
 Loaded = tuple[Callable[[Floats], Floats], str]
@@ -82,27 +80,8 @@ def _choose(backend: str) -> str:
 
 
 def _openvino(path: Path, threads: int | None) -> Loaded:
-    with _without_telemetry():
-        import openvino
-    # Named, because OpenVINO tries a broken file on every format it knows, and TensorFlow's reader prints it.
-    frontend = openvino.frontend.FrontEndManager().load_by_framework("onnx")
-    model = frontend.convert(frontend.load(str(path)))
-    core = openvino.Core()
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    # Asked for, bf16 is also emulated where the processor lacks it, slowly; the f16 hint is slower than f32.
-    precision = "bf16" if "BF16" in capabilities else "f32"
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1}
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
-    request = core.compile_model(model, "CPU", options).create_infer_request()
-    lock = threading.Lock()
-
-    def infer(faces: Floats) -> Floats:
-        with lock:  # one request holds one set of buffers, and one stream would queue a second one anyway
-            request.infer([np.ascontiguousarray(faces)])
-            return np.array(request.get_output_tensor(0).data, dtype=np.float32)
-
-    return infer, precision
+    network = vino.Network(vino.read(path), threads)
+    return lambda faces: network(faces)[0], network.precision
 
 
 def _onnxruntime(path: Path, threads: int | None) -> Loaded:
@@ -118,23 +97,6 @@ def _onnxruntime(path: Path, threads: int | None) -> Loaded:
         return np.asarray(session.run(None, {name: faces})[0], dtype=np.float32)
 
     return infer, "f32"
-
-
-@contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Hide OpenVINO's converter while `openvino` is imported.
-
-    The converter is what reports each import over the network and writes ~/intel; openvino does without it.
-    """
-    name = "openvino.tools.ovc"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 LOADERS: dict[str, Callable[[Path, int | None], Loaded]] = {"openvino": _openvino, "onnxruntime": _onnxruntime}

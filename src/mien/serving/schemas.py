@@ -23,25 +23,23 @@ class Model(BaseModel):
     synthetic: bool = Field(description="Whether it was trained on drawn faces: its answers then mean nothing.")
 
 
-class Named(BaseModel):
-    """An emotion for one face, with calibrated probabilities."""
+class Face(BaseModel):
+    """A face, and its emotion with calibrated probabilities."""
 
     emotion: Emotion
     probabilities: dict[Emotion, Probability]
-    confidence: Probability | None = Field(None, ge=0, le=1, description="The named emotion's probability.")
+    confidence: Probability = Field(ge=0, le=1, description="The named emotion's probability.")
     status: Status = Field(
         description="`uncertain`: the named emotion is less likely than the model's threshold. `too_small`, `blurry`, "
         "`low_confidence` (of the detector): the face is a poor one to judge."
     )
 
-
-class Face(Named):
-    """A face in a photo."""
-
     box: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels of the upright photo.")
     found_by: str
-    detection: float | None = Field(None, description="The detector's score, where it has one.")
-    landmarks: list[tuple[float, float]] | None = Field(None, description="Points of the face, where they are found.")
+    detection: float | None = Field(description="The detector's score, where it has one.")
+    landmarks: list[tuple[float, float]] | None = Field(
+        description="The eyes, the nose's tip and the mouth's corners, the picture's left first, where they are known."
+    )
 
 
 class Answer(bentoml.IODescriptor):  # type: ignore[misc]
@@ -75,7 +73,7 @@ class BatchAnswer(bentoml.IODescriptor):  # type: ignore[misc]
 class CropsAnswer(bentoml.IODescriptor):  # type: ignore[misc]
     """One entry a picture, in the order sent; one that cannot be used has an error in its place."""
 
-    faces: list[Named | Error]
+    faces: list[Face | Error]
     model: Model
 
 
@@ -123,6 +121,9 @@ class ModelInfo(BaseModel):
     model: Model
     emotions: tuple[Emotion, ...] = EMOTIONS
     temperature: float
+    too_small_below: float
+    blurry_below: float
+    low_confidence_below: Probability
     uncertain_below: Probability
     metrics: dict[str, float]
     runtime: Runtime

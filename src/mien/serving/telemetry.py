@@ -22,7 +22,7 @@ class Telemetry:
 
     def watch(self, mien: Any) -> None:
         """Time the detector and the runtime of `mien` from now on."""
-        mien.detector.boxes = _timed(mien.detector.boxes, self.detection)
+        mien.detector.detect = _timed(mien.detector.detect, self.detection)
         mien.runtime.predict = _timed(mien.runtime.predict, self.classification)
 
     def saw(self, faces: Sequence[dict[str, Any]]) -> None:

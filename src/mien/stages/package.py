@@ -14,11 +14,11 @@ import yaml
 
 import mien
 from mien.errors import MienError
-from mien.files import read_json, write_json
+from mien.files import read_json, swap, write_json
 from mien.params import Params
 from mien.registry import tracking
-from mien.serving import faces
-from mien.serving.champion import FOLDER, MODEL_FILE, Card, write_card
+from mien.serving import detector_file, detectors
+from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
 
 
 def run(
@@ -59,12 +59,13 @@ def fetch(name: str, version: tracking.Version, folder: Path, detector: Path | N
     folder.mkdir()
     (folder / MODEL_FILE).write_bytes(data)
     if detector:
-        shutil.copyfile(detector, folder / faces.YUNET_FILE)
+        shutil.copyfile(detector, folder / detector_file.YUNET_FILE)
     card = Card(
         version=version.version,
         temperature=temperature,
         uncertain_below=params.package.uncertain_below,
-        detector="yunet" if detector else "haar",
+        # Without its file, "auto" still takes the one that a user fetched.
+        detector="yunet" if detector else "haar" if params.package.detector == "haar" else "auto",
         family=tags.get("family", ""),
         data_name=tags.get("data.name", ""),
         data_digest=tags.get("data.digest", ""),
@@ -102,23 +103,13 @@ def build(champion: Path, bentofile: Path, card: Card) -> tuple[str, Path]:
     return tag, _store() / "bentos" / tag.replace(":", "/")
 
 
-def swap(fresh: Path, champion: Path) -> None:
-    """Put the folder `fresh` where `champion` is; if that fails, the old one is put back."""
-    old = fresh.parent / "old"
-    if champion.exists():
-        champion.rename(old)
-    try:
-        fresh.rename(champion)
-    except OSError:
-        if old.exists():
-            old.rename(champion)
-        raise
-
-
 def _fill(context: Path, champion: Path, bentofile: Path) -> None:
-    """Gather what the Bento is made from: in the project BentoML would walk through data and environments too."""
+    """Gather what the Bento is made from: in the project BentoML would walk through data and environments too.
+
+    The champion that comes with the package stays out: the Bento has its own.
+    """
     source = Path(mien.__file__).parent
-    shutil.copytree(source, context / "src" / "mien", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(source, context / "src" / "mien", ignore=shutil.ignore_patterns("__pycache__", SHIPPED.name))
     shutil.copytree(champion, context / FOLDER)
     shutil.copyfile(bentofile, context / "bentofile.yaml")
     options = yaml.safe_load(bentofile.read_text(encoding="utf-8")) or {}
@@ -131,7 +122,7 @@ def _fill(context: Path, champion: Path, bentofile: Path) -> None:
 
 def _detector_file(wanted: str, models: Path) -> Path | None:
     """YuNet's file, checked, where the Bento is to carry it: from MIEN_YUNET or models/detector."""
-    named = os.environ.get(faces.YUNET_VARIABLE)
+    named = os.environ.get(detector_file.YUNET_VARIABLE)
     files = [Path(named)] if named else sorted((models / "detector").glob("*.onnx"))
     if wanted == "haar":
         return None
@@ -139,10 +130,10 @@ def _detector_file(wanted: str, models: Path) -> Path | None:
         if wanted == "yunet":
             raise MienError(
                 f"package.detector is yunet, but its file is not at hand. Put it into {models / 'detector'}, "
-                f"let {faces.YUNET_VARIABLE} name it, or set package.detector to auto or haar."
+                f"let {detector_file.YUNET_VARIABLE} name it, or set package.detector to auto or haar."
             )
         return None
-    faces.YuNet(files[0])
+    detectors.YuNet(files[0])
     return files[0]
 
 

@@ -1,0 +1,78 @@
+"""YuNet's model file: where it lies, and how it is fetched once."""
+
+import hashlib
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mien.errors import MienError
+from mien.files import write_file
+
+YUNET_VARIABLE = "MIEN_YUNET"
+YUNET_FILE = "yunet.onnx"
+SHA256 = "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0"
+URL = (
+    "https://media.githubusercontent.com/media/opencv/opencv_zoo/47534e27c9851bb1128ccc0102f1145e27f23f98"
+    "/models/face_detection_yunet/face_detection_yunet_2026may.onnx"
+)
+"""OpenCV's zoo at a fixed commit: YuNet of May 2026, 230 kB, MIT licence."""
+
+SECONDS = 30
+
+
+def yunet_file(folder: Path | None = None) -> Path | None:
+    """The file that MIEN_YUNET names, else `yunet.onnx` in `folder`, else the one that was fetched, else None."""
+    if named := os.environ.get(YUNET_VARIABLE):
+        return Path(named)
+    places = [folder / YUNET_FILE] if folder else []
+    return next((path for path in (*places, cached()) if path.is_file()), None)
+
+
+def cached() -> Path:
+    """Where `mien fetch detector` puts the file: the user's folder for caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mien" / YUNET_FILE
+
+
+def fetch(source: str = URL, sha256: str = SHA256) -> Path:
+    """Bring the file from an address or a path to the cache and answer where it lies.
+
+    Raises MienError where it cannot be had or is not the one that `sha256` names; the cache is left as it was.
+    """
+    data = _download(source) if source.startswith(("http://", "https://")) else _read(Path(source))
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256.lower():
+        raise MienError(
+            f"{source} has the SHA-256 {found}, expected {sha256}. "
+            "Fetch the named file, or pass the --sha256 of the one that you trust."
+        )
+    target = cached()
+    write_file(target, lambda path: _write(path, data))
+    return target
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MienError(f"Cannot read {path}: {error.strerror or error}. Pass YuNet's ONNX file.") from error
+
+
+def _download(url: str) -> bytes:
+    import pooch
+
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / YUNET_FILE
+        try:
+            # Its digest is checked by `fetch`, which says how to mend a wrong one.
+            pooch.HTTPDownloader(timeout=SECONDS)(url, str(target), None)
+        # requests and urllib3 each raise exceptions of their own.
+        except Exception as error:
+            raise MienError(
+                f"Cannot download {url} ({type(error).__name__}). Mend the network, or fetch the file elsewhere and "
+                f"name it: mien fetch detector --from FILE, or {YUNET_VARIABLE}=FILE."
+            ) from error
+        return target.read_bytes()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
