@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from mien.emotions import EMOTIONS
+from mien.serving import drawing
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -381,3 +382,10 @@ CONTRAST = """(() => {
     const [a, b] = [light(ink), light(paper)].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05); })()"""
 """The contrast between an element's text and what it stands on, as WCAG defines it."""
+
+
+def test_the_page_and_the_drawn_photos_share_their_colours(served: Any) -> None:
+    style = httpx.get(f"{served.url}/app/app.css").text
+    for emotion, colour in drawing.COLOURS.items():
+        assert f"--{emotion}: #{bytes(colour).hex()};" in style
+        assert style.count(f"--{emotion}:") == 1

@@ -13,7 +13,7 @@ from PIL import Image
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.metrics import apply_temperature
-from mien.serving import champion, explain, faces, fallback, photos
+from mien.serving import champion, drawing, explain, faces, photos
 from mien.serving.limits import Limits
 from mien.serving.photos import Pixels
 from mien.serving.predict import Mien
@@ -59,10 +59,12 @@ class Answers:
 
     def _some(self, images: Sequence[bytes | RefusedError]) -> list[dict[str, Any]]:
         read = iter(self.mien.predict_batch([image for image in images if isinstance(image, bytes)]))
-        answers = [{"error": str(image)} if isinstance(image, RefusedError) else next(read) for image in images]
+        answers: list[dict[str, Any]] = [
+            {"error": str(image)} if isinstance(image, RefusedError) else next(read) for image in images
+        ]
         for answer in answers:
             answer.pop("model", None)  # the same for all, and said once
-            if "faces" in answer:
+            if "error" not in answer:
                 self.telemetry.saw(answer["faces"])
         return answers
 
@@ -75,7 +77,7 @@ class Answers:
     def annotate(self, image: bytes, accept: str) -> tuple[bytes, str]:
         """The photo with its faces drawn into it, and its media type: JPEG, or PNG where that alone is wanted."""
         pixels = _decode(image)
-        drawn = Image.fromarray(fallback.annotate(pixels, self.predict(pixels)["faces"]))
+        drawn = Image.fromarray(drawing.annotate(pixels, self.predict(pixels)["faces"]))
         as_png = "image/png" in accept and "image/jpeg" not in accept
         kind, options = ("PNG", {"compress_level": 1}) if as_png else ("JPEG", {"quality": 90})
         return _encode(drawn, kind, **options), f"image/{kind.lower()}"

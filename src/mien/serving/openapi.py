@@ -32,7 +32,11 @@ CALLS: dict[str, tuple[str, str, type[BaseModel] | None]] = {
 
 def document(version: str, limits: Limits) -> dict[str, Any]:
     """OpenAPI 3.0.3 of every call of the service."""
-    models = [schemas.Error, schemas.ModelInfo, *(model for _, _, model in CALLS.values() if model)]
+    models: list[type[BaseModel]] = [
+        schemas.Error,
+        schemas.ModelInfo,
+        *(model for _, _, model in CALLS.values() if model),
+    ]
     _, defined = models_json_schema([(model, "serialization") for model in models], ref_template=REFERENCE)
     return {
         "openapi": "3.1.0",

@@ -5,7 +5,7 @@ from typing import Literal
 import bentoml
 from pydantic import BaseModel, Field
 
-from mien.emotions import EMOTIONS, FACE_SIZE
+from mien.emotions import FACE_SIZE
 
 Emotion = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 Probability = float
@@ -119,7 +119,7 @@ class ModelInfo(BaseModel):
     """The model's card, and what serves it."""
 
     model: Model
-    emotions: tuple[Emotion, ...] = EMOTIONS
+    emotions: tuple[Emotion, ...]
     temperature: float
     too_small_below: float
     blurry_below: float
