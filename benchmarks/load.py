@@ -1,4 +1,4 @@
-"""The service under more load than it can carry: what it refuses and how fast, whether the rest is right, its memory."""
+"""The service under more load than it carries: what it refuses and how fast, whether the rest is right, its memory."""
 
 import argparse
 import asyncio

@@ -201,3 +201,30 @@ def test_a_face_pasted_into_a_scene_comes_back_framed_as_it_was(
     found = [likeness(hits[0], native) for scene, native in scenes(real_faces) if (hits := faces.find(scene, finder))]
     assert len(found) >= share * len(real_faces)
     assert np.median(found) > alike
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "share", "bound"), [("yunet", 0.8, 6.0), ("haar", 0.55, 8.0)])
+def test_finding_and_cropping_anew_costs_few_points_of_accuracy(
+    name: str, share: float, bound: float, yunet: YuNetOnOpenVINO, fer2013_folder: Path
+) -> None:
+    """On 300 PublicTest faces; over all of them the drop is 1.3 points with YuNet and 2.3 with Haar."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+    from framing import crops, find
+
+    from mien.serving.champion import SHIPPED
+    from mien.serving.runtime import Runtime
+
+    table = pq.read_table(fer2013_folder / "fer2013.parquet", columns=["emotion", "usage", "image"])
+    table = table.filter(pc.equal(table["usage"], "PublicTest")).slice(0, 300)
+    decoded = [np.array(Image.open(io.BytesIO(data)).convert("L")) for data in table["image"].to_pylist()]
+    images, labels = np.stack(decoded)[..., None], table["emotion"].to_numpy()
+    finder = yunet if name == "yunet" else Haar()
+    found, runtime = find(finder, images), Runtime(SHIPPED / "model.onnx", threads=1)
+    assert len(found.numbers) > share * len(images)
+    native = runtime.predict(images[found.numbers].astype(np.float32)).argmax(axis=1)
+    anew = runtime.predict(crops(found, finder.framing, levelled=True)).argmax(axis=1)
+    truth = labels[found.numbers]
+    assert np.mean(native == truth) > 0.55
+    assert 100 * (np.mean(native == truth) - np.mean(anew == truth)) < bound

@@ -147,3 +147,19 @@ def test_arrays_of_the_usual_shapes_are_taken() -> None:
 def test_arrays_of_other_shapes_and_types_are_refused(array: NDArray[Any]) -> None:
     with pytest.raises(MienError, match=r"expected .* uint8"):
         photos.from_array(array)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "shape"), [(1, (1001, 801), (401, 501, 3)), (6, (801, 1001), (501, 401, 3))]
+)
+def test_a_large_jpeg_may_be_read_at_half_its_size(
+    orientation: int, size: tuple[int, int], shape: tuple[int, ...], encode: Encode
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.new("RGB", (1001, 801), "red"), "JPEG", exif=exif)
+    photo = photos.read(data, enough=500)
+    assert (photo.pixels.shape, photo.size) == (shape, size)
+    assert photo.scale == pytest.approx(0.5, abs=0.01)
+    assert photos.read(data, enough=501).scale == 1
+    assert photos.read(encode(Image.new("RGB", (1001, 801)), "PNG"), enough=500).scale == 1

@@ -1,6 +1,7 @@
 """mien.serving.predict: a photo in any form gets the same answer."""
 
 import dataclasses
+import io
 import shutil
 import subprocess
 import sys
@@ -135,6 +136,37 @@ def test_crops_are_faces_from_edge_to_edge(predictor: Mien, portrait: bytes, gra
     assert list(third) == ["error"]
     assert fourth["box"] == [0, 0, 512, 600]
     assert predictor.classify([]) == []
+
+
+def large(portrait: bytes, encode: Callable[..., bytes], side: float) -> bytes:
+    """A JPEG of 2,600 pixels with the portrait, `side` times its size, in a corner."""
+    photo = Image.open(io.BytesIO(portrait)).convert("RGB")
+    canvas = Image.new("RGB", (2600, 2000), "gray")
+    canvas.paste(photo.resize((round(photo.width * side), round(photo.height * side))), (40, 60))
+    return encode(canvas, "JPEG", quality=95)
+
+
+def test_a_large_jpeg_gets_the_boxes_of_its_full_size(
+    predictor: Mien, portrait: bytes, encode: Callable[..., bytes]
+) -> None:
+    data = large(portrait, encode, 2.0)
+    (reduced,) = predictor.predict(data)["faces"]
+    (whole,) = predictor.predict(photos.decode(data))["faces"]
+    np.testing.assert_allclose(reduced["box"], whole["box"], atol=16)
+    assert 250 < reduced["box"][0] < 420
+    assert reduced["box"][2] > 350
+
+
+def test_a_small_face_in_a_large_jpeg_is_cropped_from_all_its_pixels(
+    champion_folder: Path, portrait: bytes, encode: Callable[..., bytes]
+) -> None:
+    data = large(portrait, encode, 0.35)
+    finder = Mien(champion_folder, threads=1)
+    (small,) = finder.find(data)
+    (whole,) = finder.find(photos.decode(data))
+    assert 48 < small.side < 96
+    assert small.box == whole.box
+    np.testing.assert_array_equal(small.pixels, whole.pixels)
 
 
 def test_a_side_to_look_at_that_is_not_offered_is_refused(champion_folder: Path) -> None:

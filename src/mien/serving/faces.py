@@ -44,9 +44,12 @@ class Face:
     landmarks: tuple[tuple[float, float], ...] | None = None
 
 
-def find(pixels: Pixels, finder: Detector, side: int = DETECTION_SIDE) -> list[Face]:
+def find(
+    pixels: Pixels, finder: Detector, side: int = DETECTION_SIDE, size: tuple[int, int] | None = None
+) -> list[Face]:
     """Find the faces in RGB pixels (h, w, 3) uint8, scaled down to `side` to look for them, the largest first.
 
+    Where the pixels are those of a photo at less than its full size, `size` is its width and height.
     A tiny squarish picture is taken as one face, `found_by` "whole_image": that is how FER-2013's own look.
     """
     height, width = pixels.shape[:2]
@@ -57,7 +60,8 @@ def find(pixels: Pixels, finder: Detector, side: int = DETECTION_SIDE) -> list[F
         return []
     shrunk, scale = for_detection(pixels, side)
     gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    found = (_face(gray, enlarged(seen, scale), finder) for seen in finder.detect(shrunk))
+    full = size or (width, height)
+    found = (_face(gray, enlarged(seen, scale), finder, full) for seen in finder.detect(shrunk))
     return [face for face in found if face.box[2] > 0 and face.box[3] > 0]
 
 
@@ -96,11 +100,13 @@ def slope(landmarks: Floats | None) -> float:
     return degrees if abs(degrees) > LEVEL_ABOVE else 0.0
 
 
-def _face(gray: Gray, seen: Detection, finder: Detector) -> Face:
-    height, width = gray.shape
-    points = None if seen.landmarks is None else tuple((float(x), float(y)) for x, y in seen.landmarks)
+def _face(gray: Gray, seen: Detection, finder: Detector, size: tuple[int, int]) -> Face:
+    """Cut out a face seen in `gray` and tell where it is in a photo of `size`."""
+    ratio = np.array(size) / gray.shape[::-1]
+    box = seen.box * np.tile(ratio, 2)
+    points = None if seen.landmarks is None else tuple((float(x), float(y)) for x, y in seen.landmarks * ratio)
     cut = crop(gray, seen.box, finder.framing, slope(seen.landmarks))
-    return Face(_clip(seen.box, width, height), cut, finder.name, float(min(seen.box[2:])), seen.score, points)
+    return Face(_clip(box, *size), cut, finder.name, float(min(box[2:])), seen.score, points)
 
 
 def enlarged(seen: Detection, scale: float) -> Detection:

