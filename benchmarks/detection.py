@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import median
 
 import cv2
-import numpy as np
 from scenes import Scene, draw, found_share
 
 from mien.data.dataset import read_split
@@ -57,8 +56,10 @@ def main() -> None:
 def detectors() -> dict[str, Detector]:
     """Every detector whose file is at hand."""
     model = yunet_file()
-    yunets = {"YuNet, OpenCV": YuNet(model), "YuNet, OpenVINO": YuNetOnOpenVINO(model, threads=1)} if model else {}
-    return {"Haar": Haar(), **yunets}
+    found: dict[str, Detector] = {"Haar": Haar()}
+    if model:
+        found |= {"YuNet, OpenCV": YuNet(model), "YuNet, OpenVINO": YuNetOnOpenVINO(model, threads=1)}
+    return found
 
 
 def milliseconds(finder: Detector, scenes: list[Scene]) -> float:
@@ -68,7 +69,7 @@ def milliseconds(finder: Detector, scenes: list[Scene]) -> float:
         started = time.process_time()
         finder.detect(scene.pixels)
         times.append(time.process_time() - started)
-    return 1000 * median(np.array(times))
+    return 1000 * median(times)
 
 
 if __name__ == "__main__":

@@ -91,9 +91,12 @@ def report(
 def turned(images: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
     """Faces (n, 48, 48, 1) turned clockwise about their centres; edges are repeated."""
     turn = cv2.getRotationMatrix2D((23.5, 23.5), -degrees, 1.0)
-    options = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}
-    faces = (cv2.warpAffine(image, turn, (48, 48), **options) for image in images[..., 0]) if degrees else images
-    return np.stack([np.asarray(face, np.uint8).reshape(48, 48, 1) for face in faces])
+
+    def one(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        face = cv2.warpAffine(image, turn, (48, 48), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(face, np.uint8)[:, :, None]
+
+    return np.stack([one(image) for image in images[..., 0]]) if degrees else images
 
 
 def find(finder: Detector, images: NDArray[np.uint8]) -> Found:

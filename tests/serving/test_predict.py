@@ -94,7 +94,7 @@ def test_a_photo_without_a_face_is_an_answer(predictor: Mien) -> None:
 
 def test_a_batch_answers_as_one_photo_after_another_does(predictor: Mien, portrait: bytes) -> None:
     two = np.concatenate([photos.decode(portrait)] * 2, axis=1)
-    images = [portrait, np.zeros((200, 300), np.uint8), two]
+    images: list[Any] = [portrait, np.zeros((200, 300), np.uint8), two]
     answers = predictor.predict_batch(iter(images))
     assert [len(answer["faces"]) for answer in answers] == [1, 0, 2]
     for image, answer in zip(images, answers, strict=True):

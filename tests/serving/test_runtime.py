@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.errors import MienError
+from mien.serving.champion import SHIPPED
 from mien.serving.runtime import CHUNK, Runtime
 
 BACKENDS = ("openvino", "onnxruntime")
@@ -30,6 +31,13 @@ def test_openvino_and_onnxruntime_agree(small_onnx: Path) -> None:
     tolerance = 0.02 if Runtime(small_onnx).precision == "bf16" else 1e-5
     np.testing.assert_allclose(answers[0], answers[1], atol=tolerance)
     np.testing.assert_allclose(answers[0].sum(axis=1), 1, atol=tolerance)
+
+
+def test_the_champion_of_the_package_answers_alike_on_both() -> None:
+    names: tuple[Any, ...] = BACKENDS
+    loaded = [Runtime(SHIPPED / "model.onnx", backend=name, threads=1) for name in names]
+    one, other = (runtime.predict(faces(16)) for runtime in loaded)
+    np.testing.assert_allclose(one, other, atol=0.02 if loaded[0].precision == "bf16" else 1e-5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,6 +1,7 @@
 """Find faces in a photo and crop them the way FER-2013 frames its own."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -138,7 +139,7 @@ def _square(gray: Gray, x: float, y: float, side: float) -> Gray:
     return gray[rows[:, None], columns]
 
 
-def _resize(gray: NDArray[np.uint8] | NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def _resize(gray: NDArray[Any], side: int) -> NDArray[np.float32]:
     """A picture `side` pixels wide: averaged where it shrinks; where it grows, averaging would leave blocks."""
     method = cv2.INTER_AREA if min(gray.shape[:2]) >= side else cv2.INTER_CUBIC
     face = np.asarray(cv2.resize(gray, (side, side), interpolation=method), dtype=np.float32)

@@ -35,8 +35,8 @@ class Photo:
 
     @property
     def scale(self) -> float:
-        """Side of a pixel's share: 0.5 where the pixels are those of the photo at half its size."""
-        return self.pixels.shape[1] / self.size[0]
+        """The pixels' width as a share of the photo's: 0.5 for a photo read at half its size."""
+        return float(self.pixels.shape[1] / self.size[0])
 
 
 def decode(data: bytes) -> Pixels:

@@ -56,9 +56,7 @@ def canvas(pixels: Pixels) -> Pixels:
 
 def decode(outputs: Outputs, columns: int) -> Floats:
     """Rows (n, 15) from class, object, box and landmark outputs for strides 8, 16, 32, `columns` cells wide at 8."""
-    levels = [
-        _level(*outputs[index::3], stride, columns * STRIDES[0] // stride) for index, stride in enumerate(STRIDES)
-    ]
+    levels = [_level(outputs[index::3], stride, columns * STRIDES[0] // stride) for index, stride in enumerate(STRIDES)]
     return suppress(np.concatenate(levels))
 
 
@@ -78,15 +76,9 @@ def suppress(rows: Floats) -> Floats:
     return rows[kept]
 
 
-def _level(
-    classes: NDArray[np.float32],
-    objects: NDArray[np.float32],
-    boxes: NDArray[np.float32],
-    points: NDArray[np.float32],
-    stride: int,
-    columns: int,
-) -> Floats:
+def _level(outputs: Outputs, stride: int, columns: int) -> Floats:
     """Rows of the cells of one stride that score enough."""
+    classes, objects, boxes, points = outputs
     scores = np.sqrt(np.clip(classes.ravel(), 0, 1) * np.clip(objects.ravel(), 0, 1))
     hits = np.flatnonzero(scores >= SCORE)
     cells = np.stack([hits % columns, hits // columns], axis=1).astype(np.float64)
