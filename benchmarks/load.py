@@ -43,7 +43,8 @@ class Service:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that answer."""
-        return [p for p in self.process.children(recursive=True) if "_bentoml_impl.worker.service" in p.cmdline()]
+        children = self.process.children(recursive=True)
+        return [child for child in children if "_bentoml_impl.worker.service" in child.cmdline()]
 
     async def ask(self) -> tuple[int, bytes]:
         """The status and the body of one request over a connection of its own; status 0: no answer."""

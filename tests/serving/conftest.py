@@ -138,8 +138,15 @@ class Served:
 
     def workers(self) -> set[int]:
         """The ids of the processes that answer."""
-        children = psutil.Process(self.process.pid).children()
-        return {child.pid for child in children if "_bentoml_impl.worker.service" in child.cmdline()}
+        found = set()
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it may be gone by now
+                found |= {child.pid} if "_bentoml_impl.worker.service" in child.cmdline() else set()
+        return found
+
+    def started(self) -> int:
+        """How many workers have become ready since the service began."""
+        return self.log.read_text().count("Service mien initialized")
 
 
 @contextmanager

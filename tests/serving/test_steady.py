@@ -52,15 +52,18 @@ def test_the_metrics_count_photos_faces_and_emotions_over_all_workers(served: An
 
 
 def test_a_killed_worker_comes_back_and_the_other_answers_meanwhile(served: Any, portrait: bytes) -> None:
-    before = served.workers()
-    assert len(before) == 2
-    os.kill(killed := min(before), signal.SIGKILL)
+    _until(lambda: served.started() == 2)
+    os.kill(killed := min(served.workers()), signal.SIGKILL)
     assert httpx.post(f"{served.url}/predict", files={"image": portrait}, timeout=60).status_code == 200
-    end = time.monotonic() + 60
-    while len(served.workers() - {killed}) < 2 and time.monotonic() < end:
-        time.sleep(0.2)
+    _until(lambda: served.started() == 3)
     assert len(served.workers() - {killed}) == 2
-    served.wait()
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_too_many_requests_are_refused_the_rest_answered_and_sigterm_drains(
