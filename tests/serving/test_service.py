@@ -141,6 +141,7 @@ def test_a_text_field_among_the_photos_of_a_batch_has_an_error_in_its_place(
     answer = client.post("/predict_batch", files=[*many(portrait), ("images", (None, b"text"))]).json()
     assert "faces" in answer["photos"][0]
     assert "is text, expected a file" in answer["photos"][1]["error"]
+    assert client.post("/predict_batch", files=[("images", (None, b"text"))]).status_code == 422
 
 
 def test_more_photos_than_a_batch_may_have_are_refused(client: TestClient) -> None:

@@ -138,6 +138,8 @@ async def _contents(form: FormData, field: str, most: int, advice: str) -> list[
     if len(files) > most:
         raise RefusedError(413, f"The form holds {len(files)} photos, at most {most} are read. Send them in parts.")
     text = RefusedError(422, f"The form field `{field}` is text, expected a file. {advice}")
+    if not any(isinstance(file, UploadFile) for file in files):
+        raise text
     return [await file.read() if isinstance(file, UploadFile) else text for file in files]
 
 
