@@ -1,18 +1,32 @@
 """A small champion that needs no training, and photos to show it."""
 
 import io
-from collections.abc import Callable
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import onnx
+import psutil
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from starlette.testclient import TestClient
 
-from mien.serving.champion import Card, write_card
+from mien.serving import champion
+from mien.serving.champion import CHAMPION_VARIABLE, Card, write_card
+from mien.serving.detector_file import YUNET_VARIABLE
 
 WriteOnnx = Callable[..., Path]
 
@@ -102,3 +116,82 @@ def encode() -> Callable[..., bytes]:
         return target.getvalue()
 
     return to_bytes
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `bentoml serve`: its address, its process and what it logged so far."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
+        end = time.monotonic() + 150
+        while time.monotonic() < end and self.process.poll() is None:
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError(f"the service did not become ready:\n{self.log.read_text()}")
+
+    def workers(self) -> set[int]:
+        """The ids of the processes that answer."""
+        found = set()
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it may be gone by now
+                found |= {child.pid} if "_bentoml_impl.worker.service" in child.cmdline() else set()
+        return found
+
+    def started(self) -> int:
+        """How many workers have become ready since the service began."""
+        return self.log.read_text().count("Service mien initialized")
+
+
+@contextmanager
+def _serve(project: Path, **environment: str) -> Iterator[Served]:
+    (project / "bentofile.yaml").write_text('service: "mien.serving.service:Mien"\n')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    search = os.pathsep.join(filter(None, [str(Path(champion.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    cleared = {name: value for name, value in os.environ.items() if name not in (CHAMPION_VARIABLE, YUNET_VARIABLE)}
+    everything = {**cleared, "BENTOML_HOME": str(project / "bentoml"), "PYTHONPATH": search, **environment}
+    command = [sys.executable, "-m", "bentoml", "serve", "--port", str(port)]
+    with (project / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=project, env=everything, stdout=log, stderr=log)
+        try:
+            yield Served(f"http://127.0.0.1:{port}", server, project / "log")
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., AbstractContextManager[Served]]:
+    """`bentoml serve`, as people start it in the project's root, until the block ends."""
+    return _serve
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, champion_folder: Path) -> Iterator[Served]:
+    """A service with the small champion in its project's models/champion, running for all tests."""
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(champion_folder, project / "models" / "champion")
+    with _serve(project) as server:
+        server.wait()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(champion_folder: Path) -> Iterator[TestClient]:
+    """The service in this process, with the small champion."""
+    from mien.serving.service import Mien
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CHAMPION_VARIABLE, str(champion_folder))
+        patch.delenv(YUNET_VARIABLE, raising=False)
+        service: Any = Mien  # the decorator makes a Service of the class
+        with TestClient(service.to_asgi()) as opened:
+            yield opened

@@ -1,15 +1,11 @@
 """mien.serving.service: every request gets the right status and a message that says what to do."""
 
+import io
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -19,21 +15,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from mien.emotions import EMOTIONS
-from mien.serving import champion, faces
-from mien.serving.service import MAX_BYTES, Mien
+from mien.serving import openapi, schemas
+from mien.serving.requests import LIMITS, MIB
+
+MAX_BYTES = LIMITS.photo_mib * MIB
 
 FORBIDDEN = ("tensorflow", "keras", "mlflow", "dvc", "optuna", "great_expectations", "pandas", "pyarrow", "matplotlib")
-
-
-@pytest.fixture(scope="module")
-def client(champion_folder: Path) -> Iterator[TestClient]:
-    """The service in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(champion.CHAMPION_VARIABLE, str(champion_folder))
-        patch.delenv(faces.YUNET_VARIABLE, raising=False)
-        service: Any = Mien  # the decorator makes a Service of the class
-        with TestClient(service.to_asgi()) as opened:
-            yield opened
 
 
 def upload(client: TestClient, data: bytes, field: str = "image") -> httpx.Response:
@@ -116,7 +103,7 @@ def test_unusable_photos_are_refused(
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400),
         ({"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422),
-        ({"files": [(f"f{i}", (f"{i}", b"x")) for i in range(99)]}, 400),
+        ({"files": [(f"f{i}", (f"{i}", b"x")) for i in range(99)]}, 413),
     ],
     ids=["wrong field", "two photos", "a URL", "form", "JSON", "nothing", "raw", "no boundary", "no form",
          "cut off", "too many files"],
@@ -129,14 +116,125 @@ def test_requests_that_are_no_form_with_one_photo_are_refused(
     assert "image" in json.dumps(answer.json())
 
 
+def many(*photos: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    """A form's parts for several photos."""
+    return [("images", (f"{i}.jpg", photo)) for i, photo in enumerate(photos)]
+
+
+def test_one_bad_photo_of_a_batch_never_fails_the_rest(
+    client: TestClient, portrait: bytes, encode: Callable[..., bytes]
+) -> None:
+    blank = encode(Image.new("L", (300, 200)), "PNG")
+    answer = client.post("/predict_batch", files=many(portrait, b"text", b"", blank, portrait[:4000], portrait))
+    assert answer.status_code == 200
+    told = schemas.BatchAnswer.model_validate(answer.json())
+    kinds = [photo.error.split()[0] if isinstance(photo, schemas.Error) else photo.status for photo in told.photos]
+    assert kinds == ["ok", "The", "The", "no_face", "The", "ok"]
+    alone = upload(client, portrait).json()
+    assert answer.json()["photos"][0] == {"status": "ok", "faces": alone["faces"]}
+    assert answer.json()["model"] == alone["model"]
+
+
+def test_a_text_field_among_the_photos_of_a_batch_has_an_error_in_its_place(
+    client: TestClient, portrait: bytes
+) -> None:
+    answer = client.post("/predict_batch", files=[*many(portrait), ("images", (None, b"text"))]).json()
+    assert "faces" in answer["photos"][0]
+    assert "is text, expected a file" in answer["photos"][1]["error"]
+    assert client.post("/predict_batch", files=[("images", (None, b"text"))]).status_code == 422
+
+
+def test_more_photos_than_a_batch_may_have_are_refused(client: TestClient) -> None:
+    for count in (LIMITS.batch_photos + 1, LIMITS.batch_photos + 50):
+        answer = client.post("/predict_batch", files=many(*[b"x"] * count))
+        assert answer.status_code == 413
+    assert client.post("/predict_batch", files={"image": b"x"}).status_code == 422
+
+
+def test_pictures_of_whole_faces_are_named_without_looking_for_faces(
+    client: TestClient, portrait: bytes, encode: Callable[..., bytes]
+) -> None:
+    answer = client.post("/classify", files=many(portrait, b"text", encode(Image.new("RGB", (200, 100)), "PNG")))
+    assert answer.status_code == 200
+    told = schemas.CropsAnswer.model_validate(answer.json())
+    first, second, third = told.faces
+    assert isinstance(second, schemas.Error)
+    for face in (first, third):
+        assert isinstance(face, schemas.Face)
+        assert face.confidence == max(face.probabilities.values())
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [("*/*", "JPEG"), ("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/png, image/jpeg", "JPEG")],
+)
+def test_a_photo_comes_back_with_its_faces_drawn(client: TestClient, portrait: bytes, accept: str, kind: str) -> None:
+    answer = client.post("/annotate", files={"image": portrait}, headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == f"image/{kind.lower()}"
+    assert answer.headers["x-mien-model"] == "3"
+    before, after = Image.open(io.BytesIO(portrait)), Image.open(io.BytesIO(answer.content))
+    assert (after.format, after.size) == (kind, before.size)
+    (face,) = upload(client, portrait).json()["faces"]
+    x, y, _, height = face["box"]
+    changed = np.abs(np.asarray(before, dtype=int) - np.asarray(after, dtype=int)).max(axis=2) > 60
+    assert changed[y : y + height, x - 3 : x + 4].mean() > 0.1
+    assert changed[-40:].mean() < 0.01
+
+
+def test_an_explanation_shows_what_each_answer_depends_on(client: TestClient, portrait: bytes) -> None:
+    answer = client.post("/explain", files={"image": portrait})
+    assert answer.status_code == 200
+    told = schemas.Explanation.model_validate(answer.json())
+    (face,) = told.faces
+    assert np.shape(face.saliency) == (48, 48)
+    assert np.abs(face.saliency).max() == 1
+    assert face.hidden["before"] == pytest.approx(face.probabilities[face.emotion], abs=1e-3)
+    assert face.hidden["without_salient"] <= face.hidden["without_others"]
+    assert "proves no cause" in told.note
+    (alone,) = upload(client, portrait).json()["faces"]
+    assert alone.items() <= answer.json()["faces"][0].items()
+
+
+def test_a_photo_without_a_face_has_nothing_to_explain(client: TestClient, encode: Callable[..., bytes]) -> None:
+    answer = client.post("/explain", files={"image": encode(Image.new("L", (300, 200)), "PNG")}).json()
+    assert (answer["status"], answer["faces"], answer["unexplained"]) == ("no_face", [], 0)
+
+
+def test_every_answer_says_which_model_it_is(client: TestClient, portrait: bytes) -> None:
+    for path in ("/predict", "/explain", "/annotate"):
+        for photo in (portrait, b"text"):
+            answer = client.post(path, files={"image": photo})
+            lineage = [answer.headers[f"x-mien-{name}"] for name in ("model", "data", "commit")]
+            assert lineage == ["3", "d1ce", "c0de"]
+            assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_model_says_what_it_is_and_what_it_takes(client: TestClient) -> None:
+    told = schemas.ModelInfo.model_validate(client.get("/model_info").json())
+    assert (told.model.version, told.uncertain_below, told.detector.name) == ("3", 0.4, "haar")
+    assert told.limits["photo_mib"] * MIB == MAX_BYTES
+    assert told.emotions == EMOTIONS
+
+
+@pytest.mark.parametrize("path", openapi.CALLS)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_another_method_is_told_to_post(client: TestClient, path: str, method: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert "with POST" in answer.json()["error"]
+    assert f"http://localhost:3000{path}" in answer.json()["error"]
+
+
 def test_the_service_is_healthy_and_describes_itself(client: TestClient) -> None:
     assert [client.get(path).status_code for path in ("/livez", "/readyz", "/healthz")] == [200] * 3
-    assert client.get("/predict").status_code == 405
-    described = client.get("/docs.json").json()["paths"]["/predict"]["post"]
-    image = described["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["image"]
-    assert (image["type"], image["format"]) == ("string", "binary")
-    answer = described["responses"]["200"]["content"]["application/json"]["schema"]
-    assert set(answer["properties"]) == {"status", "faces", "model"}
+    paths = client.get("/docs.json").json()["paths"]
+    assert set(openapi.CALLS) | {"/model_info", "/app", "/livez", "/readyz", "/metrics"} == set(paths)
+    for path, (field, _, _) in openapi.CALLS.items():
+        described = paths[path]["post"]
+        form = described["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert form["required"] == [field]
+        assert {int(status) for status in described["responses"]} == {200, *openapi.STATUSES}
 
 
 def test_pickles_are_refused(client: TestClient) -> None:
@@ -162,63 +260,3 @@ def test_serving_brings_nothing_of_training_with_it_and_reports_to_nobody() -> N
     environment = {name: value for name, value in os.environ.items() if name != "BENTOML_DO_NOT_TRACK"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["False", "True", "[]"]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A project's root without a champion."""
-    (tmp_path / "bentofile.yaml").write_text('service: "mien.serving.service:Mien"\n')
-    return tmp_path
-
-
-def serve(project: Path, port: int, champion_folder: str | None = None) -> subprocess.Popen[str]:
-    """`bentoml serve`, as people start it in the project's root."""
-    search_path = os.pathsep.join(filter(None, [str(Path(champion.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "BENTOML_HOME": str(project / "bentoml"), "PYTHONPATH": search_path}
-    environment.pop(champion.CHAMPION_VARIABLE, None)
-    if champion_folder:
-        environment[champion.CHAMPION_VARIABLE] = champion_folder
-    command = [sys.executable, "-m", "bentoml", "serve", "--port", str(port)]
-    return subprocess.Popen(
-        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def test_without_the_champion_that_is_named_the_service_says_so_and_stops(project: Path) -> None:
-    with serve(project, 0, "gone") as server:
-        told, _ = server.communicate(timeout=150)
-    assert server.returncode == 1
-    assert "There is no champion" in told
-    assert "dvc repro" in told
-    assert "Traceback" not in told
-
-
-def test_bentoml_serve_answers_in_the_projects_root(project: Path, champion_folder: Path, portrait: bytes) -> None:
-    shutil.copytree(champion_folder, project / "models" / "champion")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with serve(project, port) as server:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                _wait(client, server)
-                answer = client.post("/predict", files={"image": portrait})
-                metrics = client.get("/metrics").text
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=60)
-    assert answer.status_code == 200
-    assert len(answer.json()["faces"]) == 1
-    assert 'endpoint="/predict",http_response_code="200"' in metrics
-    assert server.returncode == 0
-
-
-def _wait(client: httpx.Client, server: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 150
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError(f"the service did not become ready: {server.poll()}")

@@ -1,104 +1,31 @@
-"""BentoML service: `POST /predict` takes a photo and answers with the emotions in it."""
+"""BentoML service: photos in, emotions out, over HTTP."""
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import bentoml
 import cv2
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
 from bentoml.exceptions import BentoMLException
-from pydantic import BaseModel, WithJsonSchema
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from mien.errors import MienError
-from mien.serving import champion, predict
-from mien.serving.photos import TooLargeError, UnknownFormatError
+from mien.serving import champion, openapi, predict, schemas
+from mien.serving.answers import Answers
+from mien.serving.gate import Gate
+from mien.serving.requests import LIMITS, MIB, Crops, Photo, Photos, RefusedError
+from mien.serving.site import site
+from mien.serving.telemetry import telemetry
 
 # BentoML reports each start to its maker. Its command line has read, and kept, the variable before it comes here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 do_not_track.cache_clear()
 
-MAX_BYTES = 20 * 1024 * 1024
-"""Largest request: a photo straight from a camera fits."""
-
-HINT = "Send one file in the form field `image`: curl -F image=@photo.jpg http://localhost:3000/predict"
-
-
-class FoundFace(BaseModel):
-    """One face: box and landmarks in pixels of the upright photo, calibrated probabilities, whether to rely on it."""
-
-    box: tuple[int, int, int, int]
-    emotion: str
-    probabilities: dict[str, float]
-    confidence: float
-    status: Literal["ok", "too_small", "blurry", "low_confidence", "uncertain"]
-    found_by: str
-    detection: float | None
-    landmarks: list[tuple[float, float]] | None
-
-
-class Model(BaseModel):
-    """The model that answers and where it comes from."""
-
-    version: str
-    family: str
-    data_name: str
-    data_digest: str
-    git_commit: str
-    synthetic: bool
-
-
-class Answer(bentoml.IODescriptor):  # type: ignore[misc]
-    """The faces of a photo, the largest first; none is an answer, not an error."""
-
-    status: Literal["ok", "no_face"]
-    faces: list[FoundFace]
-    model: Model
-
-
-class RefusedError(Exception):
-    """A request that cannot be answered, with the HTTP status that says why."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-    def response(self) -> JSONResponse:
-        """Say it as every error of this service is said: `{"error": message}`."""
-        return JSONResponse({"error": str(self)}, status_code=self.status)
-
-
-class Upload(bentoml.IODescriptor):  # type: ignore[misc]
-    """A form with one photo in the field `image`."""
-
-    # BentoML's own reader writes each photo to disk, fetches URLs that a client names, and answers 500 to a bad form.
-    media_type: ClassVar[str | None] = "multipart/form-data"
-    image: Annotated[
-        Any,
-        WithJsonSchema({"type": "file", "format": "image"}, mode="validation"),
-        WithJsonSchema({"type": "string", "format": "binary"}, mode="serialization"),
-    ]
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> "Upload":  # noqa: ARG003
-        """Read the photo's bytes; a refusal takes their place, since BentoML would log its raising as a crash."""
-        try:
-            return cls(image=await _image(request))
-        except RefusedError as refused:
-            return cls(image=refused)
-
-
-class _Form(MultiPartParser):
-    spool_max_size = MAX_BYTES  # photos never touch the disk
-
 
 # One thread a worker, two workers: on two cores this serves most requests a second, since detection has one thread.
-@bentoml.service(name="mien", workers=2, threads=1, traffic={"timeout": 30, "max_concurrency": 64})
+@bentoml.service(name="mien", workers=LIMITS.workers, threads=1, traffic={"timeout": LIMITS.seconds})
 class Mien:
     """Emotions of the faces in a photo."""
 
@@ -115,55 +42,64 @@ class Mien:
         """Load the champion. Raises MienError where there is none."""
         cv2.setNumThreads(1)
         self.mien = predict.Mien(threads=1)
+        self.answers = Answers(self.mien, LIMITS, telemetry())
 
-    @bentoml.api(input_spec=Upload, output_spec=Answer)  # type: ignore[untyped-decorator]
-    def predict(self, image: bytes | RefusedError) -> Answer | JSONResponse:
+    @bentoml.api(input_spec=Photo, output_spec=schemas.Answer)  # type: ignore[untyped-decorator]
+    def predict(self, image: bytes | RefusedError, accept: str) -> Response:  # noqa: ARG002
         """Find every face in the photo of the form field `image` and name its emotion."""
+        return self._answer(lambda: self.answers.predict(_given(image)))
+
+    @bentoml.api(input_spec=Photos, output_spec=schemas.BatchAnswer)  # type: ignore[untyped-decorator]
+    def predict_batch(self, images: list[bytes | RefusedError] | RefusedError) -> Response:
+        """Do the same for each photo of the form fields `images`; one bad photo never fails the rest."""
+        return self._answer(lambda: self.answers.predict_batch(_given(images)))
+
+    @bentoml.api(input_spec=Crops, output_spec=schemas.CropsAnswer)  # type: ignore[untyped-decorator]
+    def classify(self, images: list[bytes | RefusedError] | RefusedError) -> Response:
+        """Name the emotion of each picture of one whole face."""
+        return self._answer(lambda: self.answers.classify(_given(images)))
+
+    @bentoml.api(input_spec=Photo, output_spec=schemas.Picture)  # type: ignore[untyped-decorator]
+    def annotate(self, image: bytes | RefusedError, accept: str) -> Response:
+        """Send the photo back with boxes and bars."""
+        return self._answer(lambda: self.answers.annotate(_given(image), accept))
+
+    @bentoml.api(input_spec=Photo, output_spec=schemas.Explanation)  # type: ignore[untyped-decorator]
+    def explain(self, image: bytes | RefusedError, accept: str) -> Response:  # noqa: ARG002
+        """Show what the answer for each face depends on."""
+        return self._answer(lambda: self.answers.explain(_given(image)))
+
+    def _answer(self, work: Callable[[], Any]) -> Response:
+        """Say what `work` returns, or why not, and which model it was."""
+        card = self.mien.card
+        # Beside the body, because a picture and an error have no room for it.
+        headers = {
+            "x-mien-model": card.version,
+            "x-mien-data": card.data_digest,
+            "x-mien-commit": card.git_commit,
+            "cache-control": "no-store",
+        }
         try:
-            if isinstance(image, RefusedError):
-                raise image
-            return Answer(**self.mien.predict(image))
+            answer = work()
         except RefusedError as refused:
-            return refused.response()
-        except UnknownFormatError as error:
-            return RefusedError(415, str(error)).response()
-        except TooLargeError as error:
-            return RefusedError(413, str(error)).response()
-        except MienError as error:
-            return RefusedError(422, str(error)).response()
+            telemetry().refused.labels(refused.status).inc()
+            return JSONResponse({"error": str(refused)}, status_code=refused.status, headers=headers)
+        if isinstance(answer, tuple):
+            return Response(answer[0], media_type=answer[1], headers=headers)
+        return JSONResponse(answer, headers=headers)
 
 
-async def _image(request: Request) -> bytes:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise RefusedError(
-            415, f"The request's content type is {kind or 'not given'}, expected multipart/form-data. {HINT}"
-        )
-    try:
-        form = await _Form(request.headers, _limited(request), max_files=8, max_fields=8).parse()
-    except MultiPartException as error:
-        raise RefusedError(400, f"The form is broken: {error.message} {HINT}") from error
-    try:
-        return await _only_file(form)
-    finally:
-        await form.close()
+Mien.add_asgi_middleware(  # type: ignore[attr-defined]
+    Gate,
+    paths=frozenset(openapi.CALLS),
+    requests=-(-LIMITS.concurrency // LIMITS.workers),
+    room=LIMITS.memory_mib * MIB,
+    largest=LIMITS.batch_mib * MIB,
+)
+Mien.mount_asgi_app(site(LIMITS), path="/", name="site")  # type: ignore[attr-defined]
 
 
-async def _only_file(form: FormData) -> bytes:
-    images = form.getlist("image")
-    if len(images) != 1:
-        fields = ", ".join(sorted(set(form))) or "nothing"
-        raise RefusedError(422, f"The form holds {len(images)} fields `image` (it has {fields}), expected one. {HINT}")
-    if not isinstance(images[0], UploadFile):
-        raise RefusedError(422, f"The form field `image` is text, expected a file. {HINT}")
-    return await images[0].read()
-
-
-async def _limited(request: Request) -> AsyncGenerator[bytes, None]:
-    """Pass on the request's body, refused as soon as it is longer than MAX_BYTES."""
-    count = 0
-    async for chunk in request.stream():
-        count += len(chunk)
-        if count > MAX_BYTES:
-            raise RefusedError(413, f"The request is longer than {MAX_BYTES // 2**20} MiB. Send a smaller photo.")
-        yield chunk
+def _given(read: Any) -> Any:
+    if isinstance(read, RefusedError):
+        raise read
+    return read

@@ -1,0 +1,49 @@
+"""Refuse at once what cannot be answered soon, so that the rest is."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+RETRY_SECONDS = 1
+
+
+class Gate:
+    """ASGI middleware: 429 above `requests` at a time, 503 where their bodies could fill more than `room` bytes."""
+
+    # BentoML's own limit counts the page and its files too, says nothing of when to return, and knows no memory.
+    def __init__(self, app: App, *, paths: frozenset[str], requests: int, room: int, largest: int) -> None:
+        self.app = app
+        self.paths = paths
+        self.requests = requests
+        self.room = room
+        self.largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or refuse it."""
+        if scope["type"] != "http" or scope["path"] not in self.paths:
+            return await self.app(scope, receive, send)
+        told = Headers(scope=scope).get("content-length", "")
+        size = min(int(told), self.largest) if told.isdecimal() else self.largest  # more is never read
+        if self.requests < 1 or self.room < size:
+            return await _busy(429 if self.requests < 1 else 503)(scope, receive, send)
+        self.requests, self.room = self.requests - 1, self.room - size
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.requests, self.room = self.requests + 1, self.room + size
+        return None
+
+
+def _busy(status: int) -> JSONResponse:
+    return JSONResponse(
+        {"error": f"The service has all the work it can do. Try again in {RETRY_SECONDS} second or later."},
+        status_code=status,
+        headers={"retry-after": str(RETRY_SECONDS)},
+    )
