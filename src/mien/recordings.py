@@ -20,13 +20,15 @@ from mien.serving.photos import Pixels
 from mien.serving.predict import Mien
 from mien.serving.timeline import Timeline, clock
 from mien.serving.tracks import Tracker
-from mien.serving.video import CODECS, Frame, Video, Writer, opened
+from mien.serving.video import CODECS, Frame, Video, opened, writing
 from mien.terminal import counted, ticking
 
 COLUMNS = ("frame", "time", "track", "x", "y", "width", "height", "emotion", "confidence", "status", *EMOTIONS)
 PATIENCE = 1.0
 """Seconds that a face may be out of sight and still be the same one."""
 MOST_LINES = 20
+WHOLE = 0.95
+"""Share of the frames claimed from which a recording counts as whole: some formats only estimate them."""
 
 Faces = Sequence[dict[str, Any]]
 Taker = Callable[[Frame, Faces, bool], None]
@@ -72,7 +74,7 @@ def run(path: Path, champion: Path | None, outputs: Outputs, every: int = 1, hal
             picture = Image.fromarray(timeline.draw(path.name))
             write_file(outputs.plot, lambda target: picture.save(target, "PNG"))
     click.echo(summary(path, last, timeline))
-    for note in notes(outputs):
+    for note in notes(outputs, last.number + 1, video.count):
         click.echo(note, err=True)
 
 
@@ -132,12 +134,13 @@ def summary(path: Path, last: Frame, timeline: Timeline) -> str:
     return "\n".join(lines)
 
 
-def notes(outputs: Outputs) -> Iterator[str]:
-    """Tell where the files are, and what the video lacks."""
+def notes(outputs: Outputs, read: int, claimed: int) -> Iterator[str]:
+    """Tell what the recording lacks, where the files are, and what the video lacks."""
+    if read < claimed * WHOLE:
+        yield f"Only {read:,} of {claimed:,} frames could be read: the rest is damaged or cut off."
     if outputs.video:
-        silent = "without sound"
-        players = "" if outputs.video.suffix.lower() == ".webm" else "; for browsers, name it .webm (slower to write)"
-        yield f"Wrote {outputs.video}, {silent}{players}"
+        browsers = "" if outputs.video.suffix.lower() == ".webm" else "; browsers play .webm only (slower to write)"
+        yield f"Wrote {outputs.video}, without sound{browsers}"
     for path in (outputs.rows, outputs.plot):
         if path:
             yield f"Wrote {path}"
@@ -166,7 +169,7 @@ def _takers(video: Video, outputs: Outputs) -> Iterator[Any]:
 
 @contextmanager
 def _annotated(path: Path, rate: float) -> Iterator[Taker]:
-    with Writer(path, rate) as writer:
+    with writing(path, rate) as writer:
         yield lambda frame, faces, fresh: writer.write(annotate(frame.pixels, faces), frame.time)  # noqa: ARG005
 
 

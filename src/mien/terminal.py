@@ -27,7 +27,7 @@ def ticking(total: int, quiet: bool = False) -> Iterator[Callable[[], None]]:
     if quiet or total == 1 or not console.is_terminal:
         yield lambda: None
         return
-    columns = (BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    columns = (BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     # Results must stay on stdout: rich would print them to the bar's console.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task("", total=total or None)

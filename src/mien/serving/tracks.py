@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 
 SPEED_HALF_LIFE = 0.2
 """Seconds after which half of what was known of a face's speed is forgotten; boxes jitter from frame to frame."""
+LEAST_SHARE = 0.2
+"""Share of a box's area that the next one must have to be of the same face."""
 JUDGED = ("ok", "uncertain")
 """Statuses that follow from the probabilities, and so from the smoothed ones; the others stay as they are."""
 
@@ -108,11 +110,17 @@ def match(expected: Sequence[Floats], found: Sequence[Floats]) -> dict[int, int]
 
 
 def likeness(one: Floats, other: Floats) -> float:
-    """DIoU of two boxes, in (-1, 1]: overlap less the centres' squared distance, in shares (Zheng et al. 2020)."""
+    """DIoU of two boxes, in (-1, 1]: overlap less the centres' squared distance, in shares (Zheng et al. 2020).
+
+    It is -1 for boxes of too different a size: a face in the background of another is not that one.
+    """
+    areas = sorted((float(np.prod(one[2:])), float(np.prod(other[2:]))))
+    if areas[0] < LEAST_SHARE * areas[1]:
+        return -1.0
     low, high = np.maximum(one[:2], other[:2]), np.minimum(one[:2] + one[2:], other[:2] + other[2:])
     shared = float(np.prod(np.maximum(0, high - low)))
     around = np.maximum(one[:2] + one[2:], other[:2] + other[2:]) - np.minimum(one[:2], other[:2])
-    union = float(np.prod(one[2:]) + np.prod(other[2:])) - shared
+    union = sum(areas) - shared
     apart = _centre(one) - _centre(other)
     return shared / max(union, 1e-9) - float(apart @ apart) / max(float(around @ around), 1e-9)
 

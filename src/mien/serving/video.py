@@ -1,12 +1,12 @@
 """Read a video frame by frame and write an annotated one, holding one frame at a time."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -82,7 +82,8 @@ def opened(path: Path) -> Iterator[Video]:
         raise MienError(f"Cannot read the video {path}: {error.strerror or error}. Pass a video file.") from error
     if empty:
         raise MienError(f"The video {path} is empty (0 bytes). Copy or record it anew.")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    with hushed():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             raise MienError(
@@ -95,6 +96,19 @@ def opened(path: Path) -> Iterator[Video]:
         capture.release()
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep OpenCV and FFmpeg from writing to stderr what an error here says better; both write past Python."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def usable_rate(claimed: float) -> float:
     """The frames a second that a file claims, or the usual ones where it claims nonsense."""
     low, high = RATES
@@ -103,45 +117,41 @@ def usable_rate(claimed: float) -> float:
 
 def playable(path: Path) -> bool:
     """Whether a video can be opened."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    with hushed():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         return capture.isOpened()
     finally:
         capture.release()
 
 
+@contextmanager
+def writing(path: Path, rate: float) -> Iterator["Writer"]:
+    """Write a video of `rate` frames a second; `path` appears only when all is written.
+
+    Raises MienError for a file ending that OpenCV cannot write, and where the disk did not take it all.
+    """
+    if path.suffix.lower() not in CODECS:
+        raise MienError(f"{path}: a video cannot be written as {path.suffix!r}, expected one of {', '.join(CODECS)}.")
+    with replacing(path) as temporary:
+        writer = Writer(temporary, rate)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.release()
+        if not playable(temporary):  # OpenCV itself says nothing of a full disk
+            raise MienError(f"{path} could not be written whole. Free the disk and try again.")
+
+
 class Writer:
-    """Writes frames with times to a video of one rate; `path` appears only when all is written."""
+    """Writes frames with times to a video of one rate."""
 
     def __init__(self, path: Path, rate: float) -> None:
-        """Raises MienError for a file ending that OpenCV cannot write."""
-        if path.suffix.lower() not in CODECS:
-            raise MienError(
-                f"{path}: a video cannot be written as {path.suffix!r}, expected one of {', '.join(CODECS)}."
-            )
         self.path, self.rate, self.written = path, rate, 0
-        self._replacing = replacing(path)
         self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
         self._last: Pixels | None = None
-
-    def __enter__(self) -> Self:
-        """Begin beside the path."""
-        self._temporary = self._replacing.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file and give it its name, or drop it after an error."""
-        if kind is None and self._last is not None:
-            self._write(self._last)
-        if self._writer is not None:
-            self._writer.release()
-        if kind is None and not playable(self._temporary):  # OpenCV itself says nothing of a full disk
-            error = MienError(f"{self.path} could not be written whole. Free the disk and try again.")
-            self._replacing.__exit__(MienError, error, None)
-            raise error
-        self._replacing.__exit__(kind, error, trace)
 
     def write(self, pixels: Pixels, time: float) -> None:
         """Show RGB pixels from `time` seconds on: the frame before is held, or dropped, as the rate asks."""
@@ -149,15 +159,26 @@ class Writer:
             self._write(self._last)
         self._last = pixels
 
+    def finish(self) -> None:
+        """Write the frame that is still held."""
+        if self._last is not None:
+            self._write(self._last)
+
+    def release(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.release()
+
     def _write(self, pixels: Pixels) -> None:
         height, width = pixels.shape[:2]
         if self._writer is None:
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
             # These codecs halve the colours' resolution: an odd last row or column cannot be kept.
             self._size = (width - width % 2 or width, height - height % 2 or height)
-            self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self.rate, self._size)
+            with hushed():
+                self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self.rate, self._size)
             if not self._writer.isOpened():
-                raise MienError(f"{self.path} cannot be written as {width} × {height} pixels. Try .mp4.")
+                raise MienError(f"A video of {width} × {height} pixels cannot be written as {self.path.suffix}.")
         self._writer.write(cv2.cvtColor(_fit(pixels, self._size), cv2.COLOR_RGB2BGR))
         self.written += 1
 
