@@ -135,3 +135,14 @@ def write_video() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def brightness_champion(tmp_path_factory: pytest.TempPathFactory, write_model: WriteModel) -> Path:
+    """A champion's folder with that model of brightness; a flat picture of 48 pixels is a face to it."""
+    from mien.serving.champion import Card, write_card
+
+    folder = tmp_path_factory.mktemp("brightness")
+    write_model(folder / "model.onnx")
+    write_card(folder, Card(version="1", temperature=1.0, uncertain_below=0.5, detector="haar"))
+    return folder

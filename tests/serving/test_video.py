@@ -207,7 +207,7 @@ def test_a_video_that_the_disk_did_not_take_is_told(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(video, "playable", lambda path: False)
     with (
         pytest.raises(MienError, match=r"out\.mp4 could not be written whole"),
-        Writer(tmp_path / "out.mp4", 10) as writer,
+        writing(tmp_path / "out.mp4", 10) as writer,
     ):
         writer.write(np.zeros((64, 80, 3), np.uint8), 0.0)
     assert not list(tmp_path.iterdir())

@@ -176,7 +176,7 @@ class Writer:
             # These codecs halve the colours' resolution: an odd last row or column cannot be kept.
             self._size = (width - width % 2 or width, height - height % 2 or height)
             with hushed():
-                self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, codec, self.rate, self._size)
+                self._writer = cv2.VideoWriter(str(self.path), cv2.CAP_FFMPEG, codec, self.rate, self._size)
             if not self._writer.isOpened():
                 raise MienError(f"A video of {width} × {height} pixels cannot be written as {self.path.suffix}.")
         self._writer.write(cv2.cvtColor(_fit(pixels, self._size), cv2.COLOR_RGB2BGR))
