@@ -1,6 +1,7 @@
 """mien.recordings: a video's faces followed, drawn, listed and plotted, whole or not at all."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from mien import recordings
 from mien.cli import main
 from mien.emotions import EMOTIONS
 from mien.serving.photos import Pixels
-from mien.serving.video import opened
+from mien.serving.video import Frame, opened
 
 WriteVideo = Callable[..., Path]
 Call = Callable[..., Result]
@@ -122,7 +123,7 @@ def test_a_frame_without_a_face_has_a_row_that_says_so(call: Call, write_video: 
 
 
 def test_every_row_is_as_wide_as_the_header() -> None:
-    frame = recordings.Frame(0, 0.0, np.zeros((1, 1, 3), np.uint8))
+    frame = Frame(0, 0.0, np.zeros((1, 1, 3), np.uint8))
     assert len(recordings.csv_rows(frame, [])[0]) == len(recordings.COLUMNS)
 
 
@@ -138,7 +139,7 @@ def test_with_every_only_those_frames_are_looked_at_but_all_are_written(call: Ca
 
 def test_a_real_face_is_followed(brightness_champion: Path, tmp_path: Path) -> None:
     photo = files("matplotlib").joinpath("mpl-data", "sample_data", "grace_hopper.jpg").read_bytes()
-    portrait = cv2.resize(cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR), (256, 300))
+    portrait = np.asarray(Image.open(io.BytesIO(photo)).resize((256, 300)))[:, :, ::-1]
     writer = cv2.VideoWriter(str(tmp_path / "in.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (400, 300))
     for number in range(12):
         page = np.full((300, 400, 3), 200, np.uint8)

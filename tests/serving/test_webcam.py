@@ -1,6 +1,7 @@
 """mien.serving.webcam: the camera's picture with emotions on it, until the user has seen enough."""
 
 import itertools
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,7 +101,12 @@ def test_pace_tells_frames_a_second_and_latency() -> None:
 
 def test_time_is_taken_from_the_clock_given(monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
-    monkeypatch.setattr(webcam, "caption", lambda pixels, text: texts.append(text) or pixels)
+
+    def keep(pixels: Pixels, text: str) -> Pixels:
+        texts.append(text)
+        return pixels
+
+    monkeypatch.setattr(webcam, "caption", keep)
     ticks = itertools.count(step=0.02)
     watch(Camera(), FakeWindow("....q"), FakeMien(), now=lambda: next(ticks))
     assert texts[-1] == "25 frames/s · 20 ms"
@@ -125,7 +131,7 @@ def test_a_camera_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_display_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webcam.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(MienError, match=r"no display.*bentoml serve.*http://localhost:3000/app"):
