@@ -212,6 +212,38 @@ def test_an_interrupted_run_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_memory_does_not_grow_with_a_videos_length(tmp_path: Path) -> None:
+    # In a process of its own, since others' peaks would hide this one's; 400 frames held would be 370 MB.
+    script = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from mien.emotions import EMOTIONS
+from mien.recordings import Outputs, follow, write
+from mien.serving.timeline import Timeline
+from mien.serving.tracks import Tracker
+from mien.serving.video import Frame
+
+peaks = []
+face = {"box": [100, 100, 80, 80], "emotion": "sad", "probabilities": dict.fromkeys(EMOTIONS, 1 / 7), "status": "ok"}
+mien = SimpleNamespace(predict=lambda pixels: {"faces": [face]})
+
+def frames():
+    for number in range(400):
+        yield Frame(number, number / 25, np.full((480, 640, 3), number % 250, np.uint8))
+        if number in (40, 399):
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+video = SimpleNamespace(path=Path("in.mp4"), rate=25.0, count=400)
+write(video, follow(frames(), mien, Tracker()), Outputs(Path(sys.argv[1]), Path(sys.argv[2])), Timeline())
+print(*peaks)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "out.mp4"), str(tmp_path / "rows.csv")]
+    early, late = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert late - early < 20 * 1024  # kilobytes
+
+
 def test_many_faces_are_not_all_listed(call: Call, write_video: WriteVideo) -> None:
     def crowd(number: int) -> list[tuple[int, int, int, int]]:
         return [(10 + 36 * (i % 8), 10 + 36 * (i // 8), 26, 40) for i in range(24)]

@@ -12,7 +12,7 @@ from mien.emotions import EMOTIONS
 from mien.serving.drawing import COLOURS, font
 from mien.serving.photos import Pixels
 
-MOST_POINTS = 20_000
+MOST_POINTS = 6_000
 """Points kept of all faces together: when there are more, neighbours in time are merged."""
 MOST_TRACKS = 12
 """Faces drawn, those longest in sight."""
