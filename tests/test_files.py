@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import MienError
-from mien.files import read_json, write_file, write_json
+from mien.files import read_json, replacing, write_file, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -47,3 +47,21 @@ def test_a_broken_report_names_the_command_that_makes_it(tmp_path: Path, text: s
 def test_a_missing_report_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(MienError, match=r"is missing\. Make it with `dvc repro evaluate`"):
         read_json(tmp_path / "a.json", made_by="dvc repro evaluate")
+
+
+def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("rows.csv", "old")]
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("rows.csv", "new")]

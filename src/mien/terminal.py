@@ -1,5 +1,6 @@
 """What commands say on stderr: errors and progress. Their stdout is for results alone."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,9 @@ def counted(count: int, noun: str) -> str:
 
 def complain(message: str) -> None:
     """Say on stderr what went wrong, as every command does."""
-    click.secho("error: ", fg="red", err=True, nl=False)
-    click.echo(message, err=True)
+    mark = click.style("error: ", fg="red") if sys.stderr.isatty() else "error: "
+    # Not by click.echo: it writes past the progress bar, into its line.
+    sys.stderr.write(f"{mark}{message}\n")
 
 
 @contextmanager
