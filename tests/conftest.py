@@ -104,3 +104,45 @@ def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[..., Path]:
+    """Write a video of `count` frames: a gray page on which gray squares move, `squares(number)` says where.
+
+    A square is x, y, side and gray.
+    """
+
+    def write(
+        path: Path,
+        count: int = 30,
+        squares: Callable[[int], Sequence[tuple[int, int, int, int]]] = lambda number: [(20 + 2 * number, 40, 60, 50)],
+        size: tuple[int, int] = (320, 240),
+        rate: float = 30.0,
+    ) -> Path:
+        import cv2
+        import numpy as np
+
+        codec = {".avi": "MJPG", ".webm": "VP80"}.get(path.suffix, "mp4v")
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), rate, size)
+        assert writer.isOpened()
+        for number in range(count):
+            page = np.full((size[1], size[0], 3), 230, np.uint8)
+            for x, y, side, gray in squares(number):
+                page[y : y + side, x : x + side] = gray
+            writer.write(page)
+        writer.release()
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def brightness_champion(tmp_path_factory: pytest.TempPathFactory, write_model: WriteModel) -> Path:
+    """A champion's folder with that model of brightness; a flat picture of 48 pixels is a face to it."""
+    from mien.serving.champion import Card, write_card
+
+    folder = tmp_path_factory.mktemp("brightness")
+    write_model(folder / "model.onnx")
+    write_card(folder, Card(version="1", temperature=1.0, uncertain_below=0.5, detector="haar"))
+    return folder

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import MienError
-from mien.files import read_json, swap, write_file, write_json
+from mien.files import read_json, replacing, swap, write_file, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -56,3 +56,21 @@ def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         swap(tmp_path / "scratch" / "gone", tmp_path / "champion")
     assert (tmp_path / "champion" / "old").exists()
+
+
+def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("rows.csv", "old")]
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("rows.csv", "new")]

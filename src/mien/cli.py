@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from mien.cli_fetch import fetch
+from mien.cli_serving import predict, video, webcam
 from mien.errors import MienError
 from mien.params import load
 
@@ -48,7 +49,8 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-main.add_command(fetch)
+for command in (fetch, predict, video, webcam):
+    main.add_command(command)
 
 
 @main.command()
@@ -173,18 +175,6 @@ def ship(champion: Path, evaluation: Path) -> None:
     click.echo(f"Version {card.version} ({card.family}) now comes with the package: {SHIPPED}. Commit it.")
 
 
-@main.command()
-@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@path_option("--champion", "Folder of the champion.", default=None)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
-def predict(photos: tuple[Path, ...], champion: Path | None, as_json: bool) -> None:
-    """The emotions in PHOTOS."""
-    from mien.predictions import run
-
-    run(photos, champion, as_json)
-
-
-@main.command()
 @path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
 def demo(folder: Path) -> None:
     """Run the whole pipeline on drawn faces, in a folder of its own."""

@@ -1,8 +1,8 @@
 """Write files whole or not at all: beside the target first, then renamed over it."""
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,8 +10,9 @@ from uuid import uuid4
 from mien.errors import MienError
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then rename it to `path`; a failure leaves `path` as it was.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to fill; the block's end renames it to `path`, its failure leaves `path` as it was.
 
     Raises MienError where the folder cannot be written or the disk is full.
     """
@@ -19,13 +20,19 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{uuid4().hex[:8]}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         raise MienError(f"Cannot write {path}: {error.strerror or error}. Free the disk or mend the rights.") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, then rename it to `path`, as `replacing` does."""
+    with replacing(path) as temporary:
+        write(temporary)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -195,7 +195,7 @@ def _card_room(mark: Mark, size: int) -> Box:
 
 @cache
 def _longest_name(size: int) -> float:
-    return max(font(size).getlength(name) for name in EMOTIONS)
+    return float(max(font(size).getlength(name) for name in EMOTIONS))
 
 
 def _around(box: Box, card: Box, gap: int) -> list[Box]:

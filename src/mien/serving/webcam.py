@@ -1,0 +1,133 @@
+"""The camera's picture in a window, with every face's emotions on it."""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from mien.errors import MienError
+from mien.serving.drawing import annotate, caption
+from mien.serving.photos import Pixels
+from mien.serving.predict import Mien
+from mien.serving.tracks import Tracker
+from mien.serving.video import Capture
+
+TITLE = "Mien (q or Esc ends)"
+ENDING_KEYS = {"q", "Q", "\x1b"}
+PAGE = "Run `bentoml serve` and open http://localhost:3000/app: that page shows the same in a browser."
+MEASURED = 30
+"""Frames over which the frames a second and the latency on the picture are averaged."""
+
+
+class Window(Protocol):
+    """Where pictures are shown."""
+
+    def show(self, pixels: Pixels) -> str:
+        """Show RGB pixels; gives the key pressed since, empty where none was."""
+
+    def is_open(self) -> bool:
+        """Whether the user has not closed it."""
+
+    def close(self) -> None:
+        """Take it away."""
+
+
+class Screen:
+    """A window of OpenCV's."""
+
+    def __init__(self) -> None:
+        """Raises MienError without a display, or where the installed OpenCV shows no windows."""
+        displays = ("DISPLAY", "WAYLAND_DISPLAY")
+        # Asked for first: without a display, OpenCV's own attempt ends the whole process.
+        if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
+            raise MienError(f"There is no display to show the camera on. {PAGE}")
+        try:
+            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
+        except cv2.error:
+            raise MienError(f"The installed OpenCV (headless) cannot show windows. {PAGE}") from None
+
+    def show(self, pixels: Pixels) -> str:
+        """Show RGB pixels; gives the key pressed since."""
+        cv2.imshow(TITLE, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        key = cv2.waitKey(1)
+        return chr(key & 0xFF) if key >= 0 else ""
+
+    def is_open(self) -> bool:
+        """Whether the user has not closed it."""
+        return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+
+    def close(self) -> None:
+        """Take it away."""
+        with suppress(cv2.error):
+            cv2.destroyWindow(TITLE)
+
+
+class Pace:
+    """Frames a second and latency, averaged over the last frames."""
+
+    def __init__(self) -> None:
+        self.ends: deque[float] = deque(maxlen=MEASURED)
+        self.latencies: deque[float] = deque(maxlen=MEASURED)
+
+    def add(self, start: float, end: float) -> None:
+        """A frame was read at `start` and is drawn at `end`, in seconds."""
+        self.ends.append(end)
+        self.latencies.append(end - start)
+
+    def __str__(self) -> str:
+        passed = self.ends[-1] - self.ends[0] if self.ends else 0.0
+        rate = f"{(len(self.ends) - 1) / passed:.0f}" if passed > 0 else "–"
+        latency = 1000 * sum(self.latencies) / max(1, len(self.latencies))
+        return f"{rate} frames/s · {latency:.0f} ms"
+
+
+def show_camera(window: Window, mien: Mien, camera: int = 0, half_life: float = 0.4) -> None:
+    """Show a camera until the user ends it. Raises MienError without a camera."""
+    try:
+        with opened_camera(camera) as capture:
+            watch(capture, window, mien, half_life, mien.card.uncertain_below)
+    finally:
+        window.close()
+
+
+@contextmanager
+def opened_camera(camera: int) -> Iterator[Capture]:
+    """A camera by its number. Raises MienError where it cannot be opened."""
+    capture = cv2.VideoCapture(camera)
+    try:
+        if not capture.isOpened():
+            raise MienError(
+                f"Camera {camera} cannot be opened: none is there, another program holds it, or it may not be used. "
+                "Try another number with --camera."
+            )
+        yield capture
+    finally:
+        capture.release()
+
+
+def watch(
+    capture: Capture,
+    window: Window,
+    mien: Any,
+    half_life: float = 0.4,
+    uncertain_below: float = 0.0,
+    now: Callable[[], float] = time.perf_counter,
+) -> None:
+    """Show each frame with its faces until q, Esc or the window's end. Raises MienError when frames stop coming."""
+    tracker, pace = Tracker(half_life, uncertain_below=uncertain_below), Pace()
+    while True:
+        read, frame = capture.read()
+        start = now()
+        if not read or frame is None:
+            raise MienError("The camera sends no picture any more. Plug it in again, or close what else uses it.")
+        pixels = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        drawn = annotate(pixels, tracker.update(mien.predict(pixels)["faces"], start))
+        pace.add(start, now())
+        if window.show(caption(drawn, str(pace))) in ENDING_KEYS or not window.is_open():
+            return
