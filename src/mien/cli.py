@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from mien.cli_fetch import fetch
+from mien.cli_registry import champion, lineage, rollback
 from mien.errors import MienError
 from mien.params import load
 
@@ -48,7 +49,8 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-main.add_command(fetch)
+for command in (fetch, champion, rollback, lineage):
+    main.add_command(command)
 
 
 @main.command()
@@ -138,14 +140,19 @@ def evaluate(params: Path, prepared: Path, models: Path, train_reports: Path, re
 @path_option("--evaluation", "Report that `evaluate` wrote.")
 @path_option("--models", "Folder of the families' models.")
 @path_option("--plots", "Folder of the charts, kept with the version.")
+@prepared_option
+@path_option("--validated", "File that `validate` writes for data that passed.")
+@path_option("--validation", "Report that `validate` wrote, for the data card.")
+@path_option("--train-reports", "Folder of the reports that `train` wrote.")
 @report_option
+@path_option("--cards", "Folder for the model card and the data card.")
 @click.pass_obj
-def promote(params: Path, evaluation: Path, models: Path, plots: Path, report: Path) -> None:
-    """Register the winner in MLflow; make it champion where it clears the floor and beats the incumbent."""
+def promote(params: Path, report: Path, cards: Path, **inputs: Path) -> None:
+    """Register the winner in MLflow; make it champion where it passes the gate and beats the incumbent."""
     loaded = load(params)
     from mien.stages import promote as stage
 
-    stage.run(evaluation, models, plots, report, loaded)
+    stage.run(stage.Inputs(**inputs), report, cards, loaded)
 
 
 @main.command()
