@@ -147,7 +147,7 @@ def evaluate(params: Path, prepared: Path, models: Path, train_reports: Path, re
 @report_option
 @path_option("--cards", "Folder for the model card and the data card.")
 @click.pass_obj
-def promote(params: Path, report: Path, cards: Path, **inputs: Path) -> None:
+def promote(params: Path, /, report: Path, cards: Path, **inputs: Path) -> None:
     """Register the winner in MLflow; make it champion where it passes the gate and beats the incumbent."""
     loaded = load(params)
     from mien.stages import promote as stage

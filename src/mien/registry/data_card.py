@@ -8,10 +8,10 @@ from mien.registry.card import Card, Facts, Section, Table
 
 ORIGINS: Mapping[str, Sequence[str]] = {
     "fer2013": (
-        "FER-2013 (Goodfellow et al., Challenges in Representation Learning, 2013): faces that an image search found "
-        "for words of emotion, cropped by a face detector and scaled to 48 × 48 gray pixels; people then rejected wrong "
-        "labels and crops. Those shown were not asked. Mien does not distribute the images: each user brings a copy "
-        "from its source, under the terms there.",
+        "FER-2013 (Goodfellow et al., Challenges in Representation Learning, 2013): faces that an image search "
+        "found for words of emotion, cropped by a face detector and scaled to 48 × 48 gray pixels; people rejected "
+        "wrong labels and crops. Those shown were not asked. Mien does not distribute the images: each user brings a "
+        "copy from its source, under the terms there.",
         "Its labels are noisy. The authors found people to be right on 65 ± 5% of the faces. On the test split the "
         "labels agree with the plurality of ten FER+ annotators for 64% of the faces: happy 94%, neutral 88%, "
         "surprise 77%, angry 54%, sad 41%, disgust 33%, fear 15%.",

@@ -30,8 +30,8 @@ LAW = (
     "exposed to it and to process their data under the General Data Protection Regulation and its sister acts (the "
     "duty to inform excepts systems that the law permits for detecting, preventing or investigating criminal "
     "offences). Recital 44 gives the reasons for the prohibition: the scientific basis is in doubt, for expression "
-    "varies across cultures, situations and within one person, and such systems are of limited reliability, specificity "
-    "and generality. This is a summary and no legal advice."
+    "varies across cultures, situations and within one person, and such systems are of limited reliability, "
+    "specificity and generality. This is a summary and no legal advice."
 )
 
 LIMITS = (

@@ -270,7 +270,7 @@ def attach_to_version(model_name: str, version: str, folder: Path, name: str, su
     """Keep what `folder` holds with a version, as its folder `name`; `summary` becomes the version's description."""
     client = _client()
     with _answering():
-        source = client.get_model_version(model_name, version).source
+        source = client.get_model_version(model_name, version).source or ""
         client.log_model_artifacts(source.removeprefix(MODEL_URI), str(folder), name)
         if summary:
             client.update_model_version(model_name, version, summary)

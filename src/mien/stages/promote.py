@@ -239,7 +239,7 @@ def _report(
     digest = challenger.tags["data.digest"]
     candidate = _contender(case.challenger, digest)
     incumbent = _contender(case.champion, champion.get("data.digest", "")) if case.champion else None
-    told = {
+    told: dict[str, Any] = {
         "promoted": verdict.promoted,
         "reason": verdict.reason,
         "model": name,
