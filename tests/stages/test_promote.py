@@ -22,6 +22,7 @@ from mien.files import write_json
 from mien.params import Params
 from mien.registry import promotions, tracking
 from mien.stages import promote
+from mien.stages.promote import Inputs
 
 GOOD, POOR = range(7), (1, 0, 2, 3, 4, 5, 6)
 """Which emotion each brightness is taken for: all right, or angry and disgust mixed up."""
@@ -107,10 +108,10 @@ class Desk:
         )
         return self.report()
 
-    def inputs(self) -> promote.Inputs:
+    def inputs(self) -> Inputs:
         """What the stage reads."""
         root = self.root
-        return promote.Inputs(
+        return Inputs(
             evaluation=root / "evaluation.json",
             models=root / "models",
             plots=root / "plots",
