@@ -1,9 +1,11 @@
 """`mien champion`, `mien rollback` and `mien lineage`: who serves, how to go back, where everything comes from."""
 
 import json
+import textwrap
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,7 +31,7 @@ def champion(params: Path, last: int, as_json: bool) -> None:
     log, aliases = promotions.read(name), tracking.aliases(name)
     stood = {"champion": log.champion, "previous": log.previous, "challenger": aliases.get("challenger")}
     if as_json:
-        entries = [_entry(entry) for entry in log.entries[-last:]]
+        entries = [asdict(entry) for entry in log.entries[-last:]]
         click.echo(json.dumps({"model": name, **stood, "aliases": aliases, "log": entries}, indent=2))
         return
     versions = {version.version: version for version in tracking.versions(name)}
@@ -118,10 +120,5 @@ def _line(entry: "Entry") -> str:
     void = " (void: another move came first)" if entry.void else ""
     what = {"promotion": "promoted", "rollback": "restored", "refusal": "refused"}[entry.kind]
     head = f"{entry.number:>4}  {when} UTC  {what} version {entry.version}{void}, by {entry.who}"
-    return f"{head}\n      {entry.why}"
-
-
-def _entry(entry: "Entry") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(entry)
+    indent = " " * 6
+    return f"{head}\n{textwrap.fill(entry.why, 100, initial_indent=indent, subsequent_indent=indent)}"
