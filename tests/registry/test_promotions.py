@@ -123,6 +123,24 @@ def test_an_alias_moved_by_hand_is_set_right(model: Path) -> None:
     assert not promotions.settle("mien")
 
 
+def test_aliases_that_were_overtaken_while_they_were_set_are_set_anew(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(model)
+    promote("1")
+    real, others = tracking.set_alias, [Entry("promotion", "3", "2", 2, "It came meanwhile.")]
+
+    def overtaken(name: str, alias: str, version: str) -> None:
+        if others:
+            promotions.append(name, others.pop())
+        real(name, alias, version)
+
+    monkeypatch.setattr(tracking, "set_alias", overtaken)
+    promote("2")
+    assert promotions.read("mien").succession == ("1", "2", "3")
+    assert tracking.aliases("mien") == {"champion": "3", "previous": "2"}
+
+
 def test_a_champion_of_before_the_log_is_taken_over(model: Path) -> None:
     register(model)
     tracking.set_alias("mien", "champion", "1")

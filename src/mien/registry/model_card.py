@@ -9,6 +9,9 @@ from mien.registry.card import Card, Facts, Section, Table, percent, score
 WATTS_A_CORE = 10
 """Assumed for the estimate of energy: package and memory of a busy server, shared out among its cores."""
 
+TINY = 0.001
+"""A p-value below this is told as such."""
+
 USES = (
     "Research and teaching about facial-expression classification, with its uncertainty.",
     "Sorting or searching pictures by the expression that they seem to show, where a person looks at the result.",
@@ -165,13 +168,14 @@ def _robustness(facts: Facts) -> Iterator[Section]:
 def _gate(facts: Facts) -> Section:
     rows = [(one["rule"], "kept" if one["passed"] else "broken", one["told"]) for one in facts.promotion["rules"]]
     found = facts.promotion["comparison"]
-    text = ["Each rule was applied to validation faces without an exact copy in training."]
+    text = ["Models were scored on the validation faces without an exact copy in training, as they are served."]
     if found:
         old, (low, high) = facts.promotion["scores"]["champion"], found["interval"]
+        p = f"{found['p_value']:.3f}" if found["p_value"] >= TINY else f"below {TINY}"
         text.append(
             f"Against the champion of that time ({old['family']}, version {old['version']}) on the same "
             f"{old['n']:,} faces: macro-F1 {found['gain']:+.4f} "
-            f"(interval {low:+.4f} to {high:+.4f}), McNemar mid-p {found['p_value']:.3g}."
+            f"(interval {low:+.4f} to {high:+.4f}), McNemar mid-p {p}."
         )
     return Section("The gate", text, table=Table(("rule", "verdict", "measured"), rows))
 
