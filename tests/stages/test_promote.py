@@ -280,7 +280,7 @@ def test_what_was_rolled_back_does_not_come_back_by_itself(desk: Desk) -> None:
     report = desk.promote()
     assert not report["promoted"]
     assert broken(report) == ["withdrawal"]
-    assert "Angry users." in report["reason"]
+    assert "It was taken back before: Angry users (" in report["reason"]
     assert tracking.aliases("mien") == {"champion": "1", "challenger": "2"}
 
 

@@ -181,7 +181,7 @@ def gather(
         validated=str(optional(inputs.validated).get("digest", "")),
         parity=onnx["max_probability_difference"] if proven else None,
         lineage={**challenger.tags, "run_id": challenger.run_id},
-        withdrawn=f"{withdrawn.why} ({withdrawn.who})." if withdrawn else "",
+        withdrawn=f"{withdrawn.why.rstrip('.')} ({withdrawn.who})." if withdrawn else "",
     )
 
 
