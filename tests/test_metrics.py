@@ -175,7 +175,7 @@ def paired(only_a: int, only_b: int, both: int = 20) -> tuple[NDArray[np.int64],
 
 
 def test_mcnemars_mid_p_is_the_published_one() -> None:
-    # Fagerland, Lydersen and Laake (2013), table 2: airway hyper-responsiveness before and after a transplant.
+    # Fagerland, Lydersen and Laake (2013): airway hyper-responsiveness before and after a transplant.
     labels, a, b = paired(1, 7)
     assert metrics.mcnemar(labels, a, b) == pytest.approx(0.0703, abs=5e-5)
     assert metrics.mcnemar(labels, a, b, mid=True) == pytest.approx(0.0391, abs=5e-5)
