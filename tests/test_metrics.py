@@ -166,6 +166,34 @@ def test_mcnemar_counts_only_the_faces_on_which_the_two_disagree() -> None:
     assert metrics.mcnemar(labels, a, a) == 1
 
 
+def paired(only_a: int, only_b: int, both: int = 20) -> tuple[NDArray[np.int64], ...]:
+    """Labels and two predictions: so many faces only `a`, only `b`, and both name right."""
+    labels = np.zeros(only_a + only_b + both, np.int64)
+    a, b = labels.copy(), labels.copy()
+    b[:only_a], a[only_a : only_a + only_b] = 1, 1
+    return labels, a, b
+
+
+def test_mcnemars_mid_p_is_the_published_one() -> None:
+    # Fagerland, Lydersen and Laake (2013): airway hyper-responsiveness before and after a transplant.
+    labels, a, b = paired(1, 7)
+    assert metrics.mcnemar(labels, a, b) == pytest.approx(0.0703, abs=5e-5)
+    assert metrics.mcnemar(labels, a, b, mid=True) == pytest.approx(0.0391, abs=5e-5)
+    assert metrics.mcnemar(labels, b, a, mid=True) == metrics.mcnemar(labels, a, b, mid=True)
+    assert metrics.mcnemar(*paired(6, 6), mid=True) == 1
+    assert metrics.mcnemar(*paired(0, 0), mid=True) == 1
+    assert metrics.discordant(labels, a, b) == (1, 7)
+
+
+def test_the_bootstrap_pairs_the_faces_of_both_models() -> None:
+    labels, a, b = paired(30, 10, both=160)
+    low, high = metrics.bootstrap_difference(metrics.accuracy, labels, a, b, resamples=4000, seed=1)
+    # The paired difference has mean 0.1 and variance (30 + 10 - 20 ** 2 / 200) / 200 ** 2.
+    half = 1.96 * np.sqrt((40 - 20**2 / 200) / 200**2)
+    assert (low, high) == pytest.approx((0.1 - half, 0.1 + half), abs=0.01)
+    assert metrics.bootstrap_difference(metrics.macro_f1, labels, a, a) == (0, 0)
+
+
 def test_nothing_to_score_is_said_in_words() -> None:
     none = np.zeros(0, np.int64)
     with pytest.raises(MienError, match="no faces to score"):

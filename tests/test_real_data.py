@@ -16,7 +16,7 @@ ROWS = 350
 CHANGES: dict[str, Any] = {
     "validate": {"profile": "fer2013_part", "probe": False},
     "tune": {"trials": 1, "epochs": 1, "max_rows": 200},
-    "promote": {"floor": 0.0},
+    "promote": {"floor": 0.0, "ece": 1.0, "milliseconds": 1000.0, "lineage": ["data.digest", "dvc.lock", "run_id"]},
 }
 
 pytestmark = [pytest.mark.real_data, pytest.mark.timeout(900)]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from mien.cli_fetch import fetch
+from mien.cli_registry import champion, lineage, rollback
 from mien.cli_serving import predict, video, webcam
 from mien.errors import MienError
 from mien.params import load
@@ -49,7 +50,7 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-for command in (fetch, predict, video, webcam):
+for command in (fetch, champion, rollback, lineage, predict, video, webcam):
     main.add_command(command)
 
 
@@ -140,14 +141,19 @@ def evaluate(params: Path, prepared: Path, models: Path, train_reports: Path, re
 @path_option("--evaluation", "Report that `evaluate` wrote.")
 @path_option("--models", "Folder of the families' models.")
 @path_option("--plots", "Folder of the charts, kept with the version.")
+@prepared_option
+@path_option("--validated", "File that `validate` writes for data that passed.")
+@path_option("--validation", "Report that `validate` wrote, for the data card.")
+@path_option("--train-reports", "Folder of the reports that `train` wrote.")
 @report_option
+@path_option("--cards", "Folder for the model card and the data card.")
 @click.pass_obj
-def promote(params: Path, evaluation: Path, models: Path, plots: Path, report: Path) -> None:
-    """Register the winner in MLflow; make it champion where it clears the floor and beats the incumbent."""
+def promote(params: Path, /, report: Path, cards: Path, **inputs: Path) -> None:
+    """Register the winner in MLflow; make it champion where it passes the gate and beats the incumbent."""
     loaded = load(params)
     from mien.stages import promote as stage
 
-    stage.run(evaluation, models, plots, report, loaded)
+    stage.run(stage.Inputs(**inputs), report, cards, loaded)
 
 
 @main.command()
@@ -175,6 +181,7 @@ def ship(champion: Path, evaluation: Path) -> None:
     click.echo(f"Version {card.version} ({card.family}) now comes with the package: {SHIPPED}. Commit it.")
 
 
+@main.command()
 @path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
 def demo(folder: Path) -> None:
     """Run the whole pipeline on drawn faces, in a folder of its own."""

@@ -140,10 +140,18 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Promote:
-    """The gate to alias `champion`."""
+    """The gate to alias `champion`: what every model must keep, and how much better than the champion it must be."""
 
     model: str
     floor: Annotated[float, between(0, 1)]
+    confidence: Annotated[float, between(0.5, 0.999)]
+    resamples: Annotated[int, between(100)]
+    recall_drop: Annotated[float, between(0, 1)]
+    ece: Annotated[float, between(0, 1)]
+    bytes: Annotated[int, between(1)]
+    milliseconds: Annotated[float, between(0)]
+    parity: Annotated[float, between(0, 1)]
+    lineage: tuple[Literal["git.commit", "data.digest", "dvc.lock", "run_id"], ...]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Registry:
 
     def __init__(self, model: Path) -> None:
         self.model = model
+        self.tagged: dict[str, str] = {}
         self.version: tracking.Version | None = self.of("4")
 
     def of(self, version: str, tags: Mapping[str, str] = TAGS) -> tracking.Version:
@@ -64,7 +65,15 @@ class Registry:
     def download(self, _name: str, _version: str, folder: Path) -> Path:
         """A copy of the file."""
         folder.mkdir(parents=True)
+        (folder / "cards").mkdir()
+        (folder / "cards" / "model_card.md").write_text("# Model card")
         return Path(shutil.copy(self.model, folder / "model.onnx"))
+
+    def tag_version(self, _name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Remember the tags of the champion."""
+        assert self.version is not None
+        assert version == self.version.version
+        self.tagged |= tags
 
 
 @pytest.fixture
@@ -73,6 +82,7 @@ def registry(tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.Monkey
     made = Registry(write_model(tmp_path / "store" / "model.onnx"))
     monkeypatch.setattr(tracking, "champion", made.champion)
     monkeypatch.setattr(tracking, "download", made.download)
+    monkeypatch.setattr(tracking, "tag_version", made.tag_version)
     return made
 
 
@@ -165,7 +175,18 @@ def test_the_folder_holds_the_registrys_file_and_its_card(project: Path, params:
         synthetic=True,
         metrics={"test_accuracy": 0.5},
     )
+    assert (folder / "model_card.md").read_text() == "# Model card"
     assert [path.name for path in (project / "models").iterdir()] == ["champion"]
+
+
+@pytest.mark.usefixtures("project", "_no_build")
+def test_the_version_remembers_every_bento_made_of_it(
+    params: Params, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run(params)
+    monkeypatch.setattr(package, "build", lambda *_: ("mien:v4-2", tmp_path / "bento"))
+    run(params)
+    assert registry.tagged == {"bento.v0": "mien:v0", "bento.v4-2": "mien:v4-2"}
 
 
 @pytest.mark.usefixtures("_no_build")
@@ -176,7 +197,7 @@ def test_a_new_champion_replaces_the_old_one_whole(project: Path, params: Params
     run(params)
     folder = project / "models" / "champion"
     assert read_card(folder).version == "5"
-    assert sorted(path.name for path in folder.iterdir()) == ["champion.json", "model.onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == ["champion.json", "model.onnx", "model_card.md"]
 
 
 @pytest.mark.usefixtures("_no_build")

@@ -1,99 +1,125 @@
-"""promote: the verdict without MLflow, and the registry it leaves behind with a real one."""
+"""promote: the judgement on the same faces, and the registry, log and cards that it leaves behind."""
 
 import dataclasses
 import hashlib
 import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mien.data import dataset
+from mien.data.dataset import Split
+from mien.emotions import SPLITS
 from mien.errors import MienError
+from mien.files import write_json
 from mien.params import Params
-from mien.registry import tracking
+from mien.registry import promotions, tracking
 from mien.stages import promote
-from mien.stages.promote import Contender, decide
+from mien.stages.promote import Inputs
+
+GOOD, POOR = range(7), (1, 0, 2, 3, 4, 5, 6)
+"""Which emotion each brightness is taken for: all right, or angry and disgust mixed up."""
+NOISE = (0, 1, 2, 3, 4, 6, 5)
+"""Surprise and neutral mixed up, which the faces themselves almost are."""
 
 
-def contender(macro_f1: float, version: str = "2", digest: str = "a") -> Contender:
-    """A version of the CNN."""
-    return Contender(version, "cnn", macro_f1, digest)
-
-
-def test_a_better_model_takes_the_place_of_the_champion() -> None:
-    verdict = decide(contender(0.6), contender(0.5, "1"), floor=0.4)
-    assert verdict.promoted
-    assert "beats the champion cnn (version 1, macro-F1 0.5000)" in verdict.reason
-
-
-def test_equal_score_keeps_the_champion() -> None:
-    verdict = decide(contender(0.5), contender(0.5, "1"), floor=0.4)
-    assert not verdict.promoted
-    assert "cnn (version 1, macro-F1 0.5000) stays champion" in verdict.reason
-
-
-def test_worse_score_keeps_the_champion() -> None:
-    assert not decide(contender(0.45), contender(0.5, "1"), floor=0.4).promoted
-
-
-def test_the_first_champion_needs_only_to_clear_the_floor() -> None:
-    assert decide(contender(0.4), None, floor=0.4).promoted
-    assert "first champion" in decide(contender(0.4), None, floor=0.4).reason
-
-
-@pytest.mark.parametrize("champion", [None, contender(0.2, "1")])
-def test_below_the_floor_nobody_is_promoted(champion: Contender | None) -> None:
-    verdict = decide(Contender("2", "vgg16", 0.41, "a"), champion, floor=0.55)
-    assert verdict == promote.Verdict(
-        False,
-        "No model clears promote.floor: best macro-F1 0.41 (vgg16), needs 0.55. "
-        "Train longer or lower promote.floor in params.yaml.",
-    )
-
-
-@pytest.mark.parametrize("score", [0.4, 0.6])
-def test_a_champion_scored_on_other_data_is_told_as_such(score: float) -> None:
-    assert "different data" in decide(contender(score, digest="b"), contender(0.5, "1"), floor=0.1).reason
-    assert "different data" not in decide(contender(score), contender(0.5, "1"), floor=0.1).reason
+def faces(each: int = 40) -> Split:
+    """Faces whose brightness tells the emotion, but for the last two, whose labels are a little better than chance."""
+    labels = np.repeat(np.arange(7), [*[each] * 5, 2 * each, 2 * each])
+    shown = labels.copy()
+    for label, other in ((5, 6), (6, 5)):
+        shown[np.flatnonzero(labels == label)[: each - 1]] = other
+    images = np.broadcast_to((30 * shown + 20)[:, None, None, None], (len(labels), 48, 48, 1)).astype(np.uint8)
+    return Split(images, labels, np.zeros(len(labels), bool), np.arange(len(labels)))
 
 
 @dataclass
 class Desk:
-    """A folder with trained models, where promotions happen."""
+    """A folder with prepared faces and trained models, where promotions happen."""
 
     root: Path
     params: Params
     write_model: Any
 
-    def train(self, family: str = "cnn", sharpness: float = 0.01) -> str:
-        """Leave a model and its MLflow run, as the train stage does."""
-        onnx = self.write_model(self.root / "models" / family / "model.onnx", sharpness=sharpness)
+    def prepare(self, each: int = 40, *, validated: bool = True) -> str:
+        """Leave prepared data as `prepare` and `validate` do; answers their digest."""
+        split = faces(each)
+        for name in SPLITS:
+            dataset.write_split(self.root / "prepared", name, split)
+        digest = dataset.digest([split])
+        counts = dict.fromkeys(SPLITS, dataset.counts(split))
+        info = {"name": "brightness", "digest": digest, "counts": counts, "excluded": {}, "flagged": {}}
+        write_json(self.root / "prepared" / "dataset.json", info)
+        (self.root / "validated.json").unlink(missing_ok=True)
+        if validated:
+            write_json(self.root / "validated.json", {"name": "brightness", "digest": digest})
+        return digest
+
+    def train(self, order: Sequence[int] = GOOD, family: str = "cnn", sharpness: float = 0.01) -> str:
+        """Leave a model, its report and its MLflow run, as `train` does, and the evaluation of it."""
+        onnx = self.write_model(self.root / "models" / family / "model.onnx", order, sharpness=sharpness)
+        sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest()
         with tracking.run("mien", family) as run:
             run.log_model(onnx, {})
+        self.evaluate(family, sha256, run.id)
         return run.id
 
-    def promote(self, macro_f1: float, run_id: str, family: str = "cnn", digest: str = "a" * 64) -> dict[str, Any]:
-        """Run the stage on an evaluation with these results; its report."""
-        scores = dict.fromkeys(promote.METRICS, 0.5) | {"macro_f1": macro_f1, "n": 100}
-        sha256 = hashlib.sha256((self.root / "models" / family / "model.onnx").read_bytes()).hexdigest()
+    def evaluate(self, family: str, sha256: str, run_id: str) -> None:
+        """Leave the reports of a model, their numbers made up."""
+        digest = dataset.read_info(self.root / "prepared")["digest"]
+        scores = dict.fromkeys(promote.METRICS, 0.5) | {"n": 100}
+        entry = {"validation": scores, "run_id": run_id, "onnx_sha256": sha256, "seconds": 60.0}
         content = {
             "winner": family,
-            "families": {family: {"validation": scores, "run_id": run_id, "onnx_sha256": sha256}},
+            "families": {family: entry},
             "temperature": 1.25,
             "test": scores,
-            "data": {"name": "fer2013", "digest": digest, "synthetic": False},
+            "data": {"name": "brightness", "digest": digest, "synthetic": False},
         }
-        (self.root / "evaluation.json").write_text(json.dumps(content))
+        write_json(self.root / "evaluation.json", content)
+        training = {
+            "parameters": 21,
+            "seconds": 60.0,
+            "epochs": 3,
+            "precision": "float32",
+            "hardware": {"processor": "abacus", "cores": 2, "gpus": [], "backend": "jax"},
+            "data": {"rows": 400},
+            "onnx": {"max_probability_difference": 1e-6, "sha256": sha256},
+        }
+        write_json(self.root / "train" / f"{family}.json", training)
         (self.root / "plots").mkdir(exist_ok=True)
         (self.root / "plots" / "confusion.csv").write_text("actual,predicted\n")
-        return self.decide()
 
-    def decide(self) -> dict[str, Any]:
+    def promote(self, **limits: Any) -> dict[str, Any]:
         """Run the stage on the evaluation that is there; its report."""
-        root = self.root
-        promote.run(root / "evaluation.json", root / "models", root / "plots", root / "promotion.json", self.params)
+        gate = dataclasses.replace(self.params.promote, **limits)
+        promote.run(
+            self.inputs(),
+            self.root / "promotion.json",
+            self.root / "cards",
+            dataclasses.replace(self.params, promote=gate),
+        )
         return self.report()
+
+    def inputs(self) -> Inputs:
+        """What the stage reads."""
+        root = self.root
+        return Inputs(
+            evaluation=root / "evaluation.json",
+            models=root / "models",
+            plots=root / "plots",
+            prepared=root / "prepared",
+            validated=root / "validated.json",
+            validation=root / "validation.json",
+            train_reports=root / "train",
+        )
 
     def report(self) -> dict[str, Any]:
         """promotion.json."""
@@ -103,80 +129,295 @@ class Desk:
 
 @pytest.fixture
 def desk(store: Path, write_model: Any, params: Params) -> Desk:
-    """An empty registry and a floor of 0.35."""
-    gate = dataclasses.replace(params.promote, model="mien", floor=0.35)
-    return Desk(store, dataclasses.replace(params, promote=gate), write_model)
+    """An empty registry, prepared faces, and limits that these models keep on any machine."""
+    gate = dataclasses.replace(
+        params.promote, model="mien", floor=0.35, ece=1.0, milliseconds=1e6, lineage=("data.digest", "run_id")
+    )
+    made = Desk(store, dataclasses.replace(params, promote=gate), write_model)
+    made.prepare()
+    return made
 
 
-def champion() -> tracking.Version:
-    """The champion there must be."""
-    found = tracking.champion("mien")
-    assert found is not None
-    return found
+def broken(report: dict[str, Any]) -> list[str]:
+    """The rules that refused."""
+    return [finding["rule"] for finding in report["rules"] if not finding["passed"]]
 
 
 def test_the_first_winner_becomes_champion_with_its_lineage(desk: Desk) -> None:
     run_id = desk.train()
-    report = desk.promote(0.6, run_id)
+    report = desk.promote()
     assert (report["promoted"], report["version"], report["model"], report["run_id"]) == (True, "1", "mien", run_id)
     assert report["champion"] == report["candidate"]
-    found = champion()
+    assert report["candidate"].keys() == {"version", "family", "macro_f1", "digest"}
+    assert report["candidate"]["macro_f1"] == pytest.approx(0.861, abs=0.001), "measured, not copied"
+    assert report["comparison"] is None
+    found = tracking.champion("mien")
+    assert found is not None
     assert (found.version, found.run_id) == ("1", run_id)
-    assert found.metrics["validation_macro_f1"] == 0.6
-    expected = {"temperature": "1.25", "data.digest": "a" * 64, "data.name": "fer2013", "synthetic": "false"}
+    assert found.metrics["validation_macro_f1"] == 0.5
+    digest = dataset.read_info(desk.root / "prepared")["digest"]
+    expected = {"temperature": "1.25", "data.digest": digest, "data.name": "brightness", "synthetic": "false"}
     assert expected.items() <= found.tags.items()
     downloaded = tracking.download("mien", "1", desk.root / "fetched")
     assert hashlib.sha256(downloaded.read_bytes()).hexdigest() == found.tags["onnx_sha256"]
+    cards = {path.name: path.read_bytes() for path in (desk.root / "cards").iterdir()}
+    assert cards.keys() == {"model_card.md", "model_card.html", "data_card.md", "data_card.html"}
+    assert {path.name: path.read_bytes() for path in (desk.root / "fetched" / "cards").iterdir()} == cards
 
 
-def test_promoting_the_same_evaluation_again_registers_nothing_new(desk: Desk) -> None:
-    run_id = desk.train()
-    desk.promote(0.6, run_id)
-    report = desk.promote(0.6, run_id)
+def test_a_better_winner_takes_over_and_the_log_holds_both_scores(desk: Desk) -> None:
+    desk.train(POOR)
+    desk.promote()
+    desk.train(GOOD, "vgg16")
+    report = desk.promote()
+    assert report["promoted"], report["reason"]
+    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    entry = promotions.read("mien").entries[-1]
+    assert (entry.kind, entry.version, entry.champion, entry.number) == ("promotion", "2", "1", report["log_entry"])
+    assert entry.facts["scores"]["challenger"]["macro_f1"] == report["candidate"]["macro_f1"]
+    assert entry.facts["scores"]["champion"]["macro_f1"] < entry.facts["scores"]["challenger"]["macro_f1"]
+    assert report["comparison"]["interval"][0] > 0
+    assert report["comparison"]["only_challenger"] == 80
+    assert report["comparison"]["p_value"] < 1e-6
+    assert entry.why == report["reason"]
+
+
+def test_a_worse_winner_is_registered_as_challenger_and_the_champion_stays(desk: Desk) -> None:
+    desk.train(GOOD)
+    champion = desk.promote()["candidate"]
+    desk.train(POOR, "vgg16")
+    report = desk.promote()
+    assert (report["promoted"], report["version"]) == (False, "2")
+    assert report["champion"] == champion
+    assert broken(report) == ["better", "correctness", "recall"]
+    assert tracking.aliases("mien") == {"champion": "1", "challenger": "2"}
+    assert promotions.read("mien").entries[-1].kind == "refusal"
+    assert "Not promoted" in (desk.root / "cards" / "model_card.md").read_text()
+
+
+def test_a_lead_that_is_noise_keeps_the_champion(desk: Desk) -> None:
+    desk.train(NOISE)
+    desk.promote()
+    desk.train(GOOD, "vgg16")
+    report = desk.promote()
+    assert not report["promoted"]
+    assert report["comparison"]["gain"] > 0
+    assert broken(report) == ["better"]
+    assert "ahead by no more than noise" in report["reason"]
+
+
+def test_promoting_the_same_evaluation_again_registers_and_logs_nothing(desk: Desk) -> None:
+    desk.train()
+    first = desk.promote()
+    report = desk.promote()
     assert (report["version"], report["promoted"]) == ("1", False)
     assert report["champion"]["version"] == "1"
-
-
-def test_a_loser_is_registered_and_the_champion_stays(desk: Desk) -> None:
-    desk.promote(0.6, desk.train())
-    report = desk.promote(0.5, desk.train("vgg16", sharpness=0.02), "vgg16", digest="b" * 64)
-    assert (report["promoted"], report["version"]) == (False, "2")
-    assert report["champion"] == {"version": "1", "family": "cnn", "macro_f1": 0.6, "digest": "a" * 64}
-    assert "different data" in report["reason"]
-    assert champion().version == "1"
-
-
-def test_a_better_winner_takes_the_alias(desk: Desk) -> None:
-    desk.promote(0.6, desk.train())
-    assert desk.promote(0.7, desk.train("vgg16", sharpness=0.02), "vgg16")["promoted"]
-    assert champion().tags["family"] == "vgg16"
+    assert "champion already, by entry 1" in report["reason"]
+    assert report["rules"] == first["rules"]
+    desk.train(POOR, "vgg16")
+    desk.promote()
+    desk.promote()
+    assert [entry.kind for entry in promotions.read("mien").entries] == ["promotion", "refusal"]
 
 
 def test_below_the_floor_the_stage_fails_only_where_there_is_no_champion(desk: Desk) -> None:
-    with pytest.raises(MienError, match=r"best macro-F1 0\.30 \(cnn\), needs 0\.35"):
-        desk.promote(0.3, desk.train())
+    desk.train()
+    with pytest.raises(MienError, match=r"best macro-F1 0\.86 \(cnn\), needs 0\.90"):
+        desk.promote(floor=0.9)
     assert (desk.report()["promoted"], desk.report()["champion"]) == (False, None)
     assert tracking.champion("mien") is None
-    desk.promote(0.6, desk.train("vgg16", sharpness=0.02), "vgg16")
-    assert desk.promote(0.3, desk.train("cnn"))["champion"]["family"] == "vgg16"
+    assert desk.promote(floor=0.8)["promoted"]
+    desk.train(POOR, "vgg16")
+    assert desk.promote(floor=0.9)["champion"]["family"] == "cnn"
+
+
+def test_both_are_scored_anew_on_new_validation_faces(desk: Desk) -> None:
+    old = desk.prepare(each=10)
+    desk.train(POOR)
+    desk.promote()
+    new = desk.prepare(each=50)
+    assert new != old
+    desk.train(GOOD, "vgg16")
+    report = desk.promote()
+    assert report["promoted"]
+    scores = report["scores"]
+    assert {scores[who]["n"] for who in ("challenger", "champion")} == {450}
+    assert scores["champion_when_promoted"] == {"macro_f1": 0.5, "same_data": False}
+    assert scores["champion"]["macro_f1"] == pytest.approx(0.575, abs=0.001)
+
+
+def test_data_that_did_not_pass_promote_nothing(desk: Desk) -> None:
+    desk.prepare(each=41, validated=False)
+    desk.train()
+    with pytest.raises(MienError, match="did not pass validation"):
+        desk.promote()
+    assert broken(desk.report()) == ["validation"]
+    assert tracking.aliases("mien") == {"challenger": "1"}
+
+
+def test_a_report_of_another_training_proves_no_parity(desk: Desk) -> None:
+    desk.train()
+    path = desk.root / "train" / "cnn.json"
+    content = json.loads(path.read_text())
+    write_json(path, content | {"onnx": {"max_probability_difference": 0.0, "sha256": "0" * 64}})
+    with pytest.raises(MienError, match="Nothing shows that the exported file answers"):
+        desk.promote()
+
+
+def test_without_git_the_whole_lineage_is_not_known(desk: Desk) -> None:
+    desk.train()
+    with pytest.raises(MienError, match=r"lineage lacks git\.commit, dvc\.lock"):
+        desk.promote(lineage=("git.commit", "dvc.lock", "run_id"))
+
+
+def test_what_was_rolled_back_does_not_come_back_by_itself(desk: Desk) -> None:
+    desk.train(POOR)
+    desk.promote()
+    desk.train(GOOD, "vgg16")
+    desk.promote()
+    promotions.rollback("mien", "Angry users.")
+    assert tracking.aliases("mien") == {"champion": "1"}
+    report = desk.promote()
+    assert not report["promoted"]
+    assert broken(report) == ["withdrawal"]
+    assert "It was taken back before: Angry users (" in report["reason"]
+    assert tracking.aliases("mien") == {"champion": "1", "challenger": "2"}
+
+
+STEPS = [
+    "register",
+    "attach",
+    "set_alias",  # challenger
+    "append",
+    "set_alias 2",  # previous
+    "set_alias 3",  # champion
+    "drop_alias",
+    "attach_to_version",
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_after_any_step_leaves_a_champion_and_the_next_run_completes(
+    desk: Desk, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.train(POOR)
+    desk.promote()
+    desk.train(GOOD, "vgg16")
+    name, _, count = step.partition(" ")
+    real, left = getattr(tracking, name), [int(count or 1)]
+
+    def crash(*arguments: Any) -> Any:
+        done = real(*arguments)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, name, crash)
+        with pytest.raises(KeyboardInterrupt):
+            desk.promote()
+    serving = tracking.champion("mien")
+    assert serving is not None
+    assert serving.version in {"1", "2"}
+    tracking.download("mien", serving.version, desk.root / "served")
+    report = desk.promote()
+    assert report["champion"]["version"] == report["version"] == "2"
+    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert [(entry.kind, entry.version) for entry in promotions.read("mien").entries] == [
+        ("promotion", "1"),
+        ("promotion", "2"),
+    ]
+    cards = tracking.download("mien", "2", desk.root / "fetched").parent / "cards"
+    assert (cards / "model_card.md").read_bytes() == (desk.root / "cards" / "model_card.md").read_bytes()
+    assert "Champion" in (cards / "model_card.md").read_text()
+
+
+def test_a_champion_that_changes_during_the_judgement_is_the_one_to_beat(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.train(POOR)
+    desk.promote()
+    desk.train(GOOD, "rival")
+    rival = promote.register(json.loads((desk.root / "evaluation.json").read_text()), desk.inputs(), "mien")
+    desk.train(GOOD, "vgg16", sharpness=0.02)
+    real, rivals = promotions.append, [promotions.Entry("promotion", rival.version, "1", 1, "It was faster.")]
+
+    def overtaken(name: str, entry: promotions.Entry) -> promotions.Entry:
+        if rivals:
+            real(name, rivals.pop())
+        return real(name, entry)
+
+    monkeypatch.setattr(promotions, "append", overtaken)
+    report = desk.promote()
+    assert not report["promoted"]
+    assert report["champion"]["version"] == rival.version
+    assert broken(report) == ["better"]
+    assert [(entry.version, entry.kind, entry.void) for entry in promotions.read("mien").entries] == [
+        ("1", "promotion", False),
+        (rival.version, "promotion", False),
+        (report["version"], "promotion", True),
+        (report["version"], "refusal", False),
+    ]
+    assert tracking.aliases("mien")["champion"] == rival.version
+
+
+PIPELINE = """
+import pickle, sys
+from pathlib import Path
+from mien.stages import promote
+job = Path(sys.argv[1])
+inputs, params = pickle.loads(job.read_bytes())
+promote.run(inputs, job.with_suffix(".json"), job.with_suffix(".cards"), params)
+"""
+
+
+def test_two_pipelines_at_once_leave_one_champion(desk: Desk) -> None:
+    desk.train(POOR)
+    desk.promote()
+    jobs = []
+    for family, sharpness in (("vgg16", 0.01), ("resnet50", 0.02)):
+        desk.train(GOOD, family, sharpness)
+        evaluation = (desk.root / "evaluation.json").rename(desk.root / f"evaluation_{family}.json")
+        job = desk.root / family
+        job.write_bytes(pickle.dumps((dataclasses.replace(desk.inputs(), evaluation=evaluation), desk.params)))
+        command = [sys.executable, "-c", PIPELINE, str(job)]
+        jobs.append(subprocess.Popen(command, cwd=desk.root, stderr=subprocess.PIPE, text=True))
+    for running in jobs:
+        _, told = running.communicate(timeout=280)
+        assert running.returncode == 0, told[-2000:]
+    reports = [json.loads((desk.root / f"{family}.json").read_text()) for family in ("vgg16", "resnet50")]
+    assert sorted(report["promoted"] for report in reports) == [False, True]
+    log = promotions.read("mien")
+    assert len(log.succession) == 2, "equal models: whoever is first stays"
+    assert tracking.aliases("mien")["champion"] == log.champion
+    assert tracking.aliases("mien")["previous"] == "1"
 
 
 def test_a_model_trained_elsewhere_gets_a_run_that_stands_in_once(desk: Desk) -> None:
-    desk.write_model(desk.root / "models" / "cnn" / "model.onnx")
-    first = desk.promote(0.6, "0" * 32)
+    onnx = desk.write_model(desk.root / "models" / "cnn" / "model.onnx")
+    desk.evaluate("cnn", hashlib.sha256(onnx.read_bytes()).hexdigest(), "0" * 32)
+    first = desk.promote()
     assert (first["promoted"], first["version"]) == (True, "1")
-    again = desk.promote(0.6, "0" * 32)
+    again = desk.promote()
     assert (again["version"], again["run_id"]) == ("1", first["run_id"])
 
 
 def test_a_model_that_changed_after_its_evaluation_is_refused(desk: Desk) -> None:
-    run_id = desk.train()
-    desk.promote(0.6, run_id)
+    desk.train()
+    desk.promote()
     desk.write_model(desk.root / "models" / "cnn" / "model.onnx", sharpness=0.5)
     with pytest.raises(MienError, match=r"model\.onnx is not the file that was evaluated"):
-        desk.decide()
+        desk.promote()
+
+
+def test_an_evaluation_of_other_data_is_refused(desk: Desk) -> None:
+    desk.train()
+    desk.prepare(each=30)
+    with pytest.raises(MienError, match=r"evaluation\.json is not of the data in .*dvc repro evaluate"):
+        desk.promote()
 
 
 def test_without_an_evaluation_the_message_says_how_to_make_one(desk: Desk) -> None:
     with pytest.raises(MienError, match=r"evaluation\.json is missing.*dvc repro evaluate"):
-        desk.decide()
+        desk.promote()

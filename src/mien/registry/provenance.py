@@ -1,5 +1,8 @@
 """Where a run comes from: code, data, packages and machine, as flat tags."""
 
+import getpass
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -41,6 +44,54 @@ def data_hash(root: Path = Path()) -> str:
         return ""
     used: list[dict[str, Any]] = [dep for stage in stages.values() for dep in stage.get("deps", ())]
     return next((str(dep["md5"]) for dep in used if dep.get("path") == "data/raw" and "md5" in dep), "")
+
+
+def lock_hash(family: str, root: Path = Path()) -> str:
+    """SHA-256 of what dvc.lock says of the stages behind a family's model; empty where it lacks one of them.
+
+    Of those stages only: DVC writes promote and package into the lock after them, so the hash of the whole file would
+    name a state that nobody ever commits. Of this part, every commit that holds the model can be asked.
+    """
+    import yaml
+
+    wanted = ("prepare", "validate", f"tune@{family}", f"train@{family}", "evaluate")
+    try:
+        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        part = {name: stages[name] for name in wanted}
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return ""
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def batches(root: Path = Path()) -> dict[str, str]:
+    """The md5 of every raw batch by file name, as DVC has it; read from the files where DVC's list is not at hand."""
+    listed = data_hash(root)
+    listing = root / ".dvc" / "cache" / "files" / "md5" / listed[:2] / listed[2:]
+    try:
+        entries = json.loads(listing.read_text(encoding="utf-8")) if listed else []
+        found = {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        found = {}
+    files = sorted((root / "data" / "raw").glob("[0-9]*.parquet"))
+    return found or {path.name: file_hash(path) for path in files}
+
+
+def file_hash(path: Path) -> str:
+    """The md5 of a file, by which DVC names it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def who() -> str:
+    """Who acts: the account and machine, or in GitHub Actions the person and the workflow's run."""
+    actor, run_id = os.environ.get("GITHUB_ACTOR"), os.environ.get("GITHUB_RUN_ID")
+    if actor and run_id:
+        return f"{actor}, run {run_id} of {os.environ.get('GITHUB_REPOSITORY', 'GitHub Actions')}"
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's account may have no name
+        name = "unknown"
+    return f"{name}@{platform.node()}"
 
 
 def packages() -> str:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -37,12 +37,13 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a registered model: its run, tags and last metrics."""
+    """One version of a registered model: its run, tags, last metrics, and when the store made it (ms since 1970)."""
 
     version: str
     run_id: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
+    created: int = field(default=0, compare=False)
 
 
 class Run:
@@ -204,6 +205,83 @@ def version_with(model_name: str, key: str, value: str) -> Version | None:
     return _told(client, newest) if newest else None
 
 
+def version(model_name: str, number: str) -> Version | None:
+    """One version by its number; None where there is none."""
+    client = _client()
+    with _answering():
+        found = _or_none(lambda: client.get_model_version(model_name, number))
+    return _told(client, found) if found else None
+
+
+def versions(model_name: str) -> list[Version]:
+    """Every version in the order of numbers, without metrics."""
+    client = _client()
+    found: list[Any] = []
+    with _answering():
+        token = None
+        while token or not found:
+            page = client.search_model_versions(f"name='{model_name}'", max_results=1000, page_token=token)
+            found += page
+            if not (token := page.token):
+                break
+    told = (Version(str(one.version), one.run_id, dict(one.tags), {}, one.creation_timestamp) for one in found)
+    return sorted(told, key=lambda one: int(one.version))
+
+
+def append(log: str, model_name: str, version: str, tags: Mapping[str, str], about: str) -> str:
+    """Add an entry about a version of `model_name` to the registered model `log`; answers the entry's number.
+
+    The store gives numbers out under a unique key: of writers at once each gets its own, n + 1 only once n can be read.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = _client()
+    with _answering():
+        with suppress(MlflowException):
+            client.create_registered_model(log, description=about)
+        made = client.create_model_version(log, f"{MODEL_URI}{model_name}/{version}", tags=dict(tags))
+    return str(made.version)
+
+
+def aliases(model_name: str) -> dict[str, str]:
+    """Versions by alias."""
+    client = _client()
+    with _answering():
+        found = _or_none(lambda: client.get_registered_model(model_name))
+    return {alias: str(number) for alias, number in found.aliases.items()} if found else {}
+
+
+def drop_alias(model_name: str, alias: str) -> None:
+    """Take the alias from whichever version has it."""
+    client = _client()
+    with _answering():
+        client.delete_registered_model_alias(model_name, alias)
+
+
+def tag_version(model_name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Set or replace tags of a version."""
+    client = _client()
+    with _answering():
+        for key, value in tags.items():
+            client.set_model_version_tag(model_name, version, key, value)
+
+
+def attach_to_version(model_name: str, version: str, folder: Path, name: str, summary: str = "") -> None:
+    """Keep what `folder` holds with a version, as its folder `name`; `summary` becomes the version's description."""
+    client = _client()
+    with _answering():
+        source = client.get_model_version(model_name, version).source or ""
+        client.log_model_artifacts(source.removeprefix(MODEL_URI), str(folder), name)
+        if summary:
+            client.update_model_version(model_name, version, summary)
+
+
+def tags_of(run_id: str) -> dict[str, str]:
+    """The tags of a run; none where the store does not know it."""
+    found = _find(_client(), run_id)
+    return dict(found.data.tags) if found else {}
+
+
 def attach(run_id: str, path: Path, folder: str) -> None:
     """Keep a file, or all that a folder holds, with a run that has ended."""
     Run(_client(), run_id, "").log_artifact(path, folder)
@@ -257,7 +335,7 @@ def _told(client: "MlflowClient", found: Any) -> Version:
         metrics = client.get_logged_model(found.source.removeprefix(MODEL_URI)).metrics or []
     # Oldest first, so that a metric logged again has its last value.
     values = {metric.key: metric.value for metric in sorted(metrics, key=lambda metric: metric.timestamp)}
-    return Version(str(found.version), found.run_id, dict(found.tags), values)
+    return Version(str(found.version), found.run_id, dict(found.tags), values, found.creation_timestamp)
 
 
 def _describe(error: Exception) -> str:

@@ -16,7 +16,7 @@ import mien
 from mien.errors import MienError
 from mien.files import read_json, swap, write_json
 from mien.params import Params
-from mien.registry import tracking
+from mien.registry import lineage, tracking
 from mien.serving import detector_file, detectors
 from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
 
@@ -38,6 +38,7 @@ def run(
         card = fetch(name, version, fresh, _detector_file(params.package.detector, champion.parent), params)
         tag, path = build(fresh, bentofile, card)
         swap(fresh, champion)
+    tracking.tag_version(name, version.version, lineage.bento_tags(tag))
     write_json(report, _report(card, tag, path))
 
 
@@ -58,6 +59,8 @@ def fetch(name: str, version: tracking.Version, folder: Path, detector: Path | N
         ) from None
     folder.mkdir()
     (folder / MODEL_FILE).write_bytes(data)
+    for path in (downloads / "cards").glob("*_card.*"):
+        shutil.copyfile(path, folder / path.name)
     if detector:
         shutil.copyfile(detector, folder / detector_file.YUNET_FILE)
     card = Card(

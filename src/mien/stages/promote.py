@@ -1,83 +1,95 @@
-"""promote: register the winner, and let it take the alias `champion` if it deserves to."""
+"""promote: judge the winner against the champion on the same faces, and let it take over if it deserves to."""
 
 import hashlib
+import statistics
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
+import numpy as np
+
+from mien import metrics
+from mien.data import dataset
+from mien.data.dataset import Split
+from mien.emotions import FACE_SIZE
 from mien.errors import MienError
 from mien.files import read_json, write_json
 from mien.params import Params
-from mien.registry import provenance, tracking
+from mien.registry import card, data_card, gate, lineage, model_card, promotions, tracking
+from mien.registry.card import Facts
+from mien.registry.gate import Case, Comparison, Exam, Verdict
+from mien.registry.promotions import Entry, Log
+from mien.serving.runtime import Runtime
 
-ALIAS = "champion"
 METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
+
+ATTEMPTS = 10
+"""Times that the champion may change under a judgement before it is given up."""
+
+LAPS = 50
+"""Faces timed, one at a time, of which the median counts."""
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A registered version: its family, its macro-F1 on clean validation faces, the digest of the data behind it."""
+class Inputs:
+    """What the stage reads: reports, models, charts, and the prepared data with the file that says that they passed."""
+
+    evaluation: Path
+    models: Path
+    plots: Path
+    prepared: Path
+    validated: Path
+    validation: Path
+    train_reports: Path
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """The registered winner: its version, run, file, lineage, and what training and evaluation said of it."""
 
     version: str
     family: str
-    macro_f1: float
-    digest: str
+    run_id: str
+    onnx: Path
+    tags: Mapping[str, str]
+    training: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the candidate takes the alias, and why, in a plain sentence."""
-
-    promoted: bool
-    reason: str
-
-
-def run(evaluation: Path, models: Path, plots: Path, report: Path, params: Params) -> None:
-    """Write `report`; raises MienError, after that, where the registry is left without any champion."""
-    content = read_json(evaluation, made_by="dvc repro evaluate")
-    name = params.promote.model
-    candidate, run_id = register(content, models, plots, name)
-    incumbent = _contender(tracking.champion(name, ALIAS))
-    verdict = decide(candidate, incumbent, params.promote.floor)
-    if verdict.promoted:
-        tracking.set_alias(name, ALIAS, candidate.version)
-    champion = candidate if verdict.promoted else incumbent
-    write_json(report, _report(verdict, name, candidate, champion, run_id))
-    if champion is None:
-        raise MienError(verdict.reason)
-
-
-def decide(candidate: Contender, champion: Contender | None, floor: float) -> Verdict:
-    """Only a candidate that clears `floor` and beats the champion's macro-F1 takes its place."""
-    if candidate.macro_f1 < floor:
-        return Verdict(
-            False,
-            f"No model clears promote.floor: best macro-F1 {candidate.macro_f1:.2f} ({candidate.family}), "
-            f"needs {floor:.2f}. Train longer or lower promote.floor in params.yaml.",
+def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
+    """Write `report` and the `folder` of cards; raises MienError, after that, where there is no champion at all."""
+    content, info = read_json(inputs.evaluation, made_by="dvc repro evaluate"), dataset.read_info(inputs.prepared)
+    if content["data"]["digest"] != info["digest"]:
+        raise MienError(
+            f"{inputs.evaluation} is not of the data in {inputs.prepared}. Evaluate them: dvc repro evaluate."
         )
-    told = f"{candidate.family} (version {candidate.version}, macro-F1 {candidate.macro_f1:.4f})"
-    if champion is None:
-        return Verdict(True, f"{told} clears the floor of {floor:.2f} and is the first champion.")
-    against = f"{champion.family} (version {champion.version}, macro-F1 {champion.macro_f1:.4f})"
-    caveat = "" if candidate.digest == champion.digest else " They were scored on different data."
-    # Equal keeps the incumbent: a change of what serves has a cost, and here it would buy nothing.
-    if candidate.macro_f1 <= champion.macro_f1:
-        return Verdict(False, f"{against} stays champion: {told} does not beat it.{caveat}")
-    return Verdict(True, f"{told} beats the champion {against}.{caveat}")
+    name = params.promote.model
+    challenger = register(content, inputs, name)
+    finished = promotions.settle(name)
+    told = decide(challenger, inputs, params, finished)
+    write_json(report, _rounded(told))
+    validation = optional(inputs.validation)
+    facts = Facts(content, told, info, validation, challenger.training, challenger.tags, inputs.plots)
+    card.write(folder, "model_card", model_card.make(facts))
+    card.write(folder, "data_card", data_card.make(facts))
+    tracking.attach_to_version(name, challenger.version, folder, "cards", model_card.summary(facts))
+    if told["champion"] is None:
+        raise MienError(told["reason"])
 
 
-def register(content: Mapping[str, Any], models: Path, plots: Path, name: str) -> tuple[Contender, str]:
-    """Make the winner a version of the model `name`, unless it is one, and answer it with its run."""
+def register(content: Mapping[str, Any], inputs: Inputs, name: str) -> Challenger:
+    """Make the winner a version of the model `name`, unless it is one."""
     family, data = content["winner"], content["data"]
-    onnx, entry = models / family / tracking.MODEL_FILE, content["families"][family]
+    onnx, entry = inputs.models / family / tracking.MODEL_FILE, content["families"][family]
     sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest() if onnx.exists() else "no file"
     if sha256 != entry["onnx_sha256"]:
         raise MienError(f"{onnx} is not the file that was evaluated. Evaluate it: dvc repro evaluate.")
     scores = {f"validation_{key}": entry["validation"][key] for key in METRICS}
     scores |= {f"test_{key}": content["test"][key] for key in METRICS}
-    run_id = _run_of(content, onnx, name)
-    tags = {
+    tags = lineage.tags(family) | {
         "family": family,
         "onnx_sha256": sha256,
         "validation_macro_f1": str(scores["validation_macro_f1"]),
@@ -85,12 +97,124 @@ def register(content: Mapping[str, Any], models: Path, plots: Path, name: str) -
         "data.name": data["name"],
         "data.digest": data["digest"],
         "synthetic": str(data["synthetic"]).lower(),
-        "dvc.data": provenance.data_hash(),
-        "git.commit": provenance.commit(),
     }
-    version = tracking.register(name, run_id, {key: value for key, value in tags.items() if value}, scores)
-    tracking.attach(run_id, plots, "evaluation")
-    return Contender(version, family, scores["validation_macro_f1"], data["digest"]), run_id
+    run_id = _run_of(content, onnx, name)
+    version = tracking.register(name, run_id, tags, scores)
+    tracking.attach(run_id, inputs.plots, "evaluation")
+    training = optional(inputs.train_reports / f"{family}.json")
+    return Challenger(version, family, run_id, onnx, tags, training, content)
+
+
+def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: bool) -> dict[str, Any]:
+    """Judge, write the judgement into the log and move the aliases; answers the report.
+
+    `finished` says that aliases had been left behind by a run that was cut short. Where another promotion comes first,
+    the entry is void and the new champion is the one to beat.
+    """
+    name, faces = params.promote.model, dataset.read_split(inputs.prepared, "validation").without_leaks()
+    exam = sit(challenger.version, challenger.onnx, challenger.tags, faces, params)
+    for _ in range(ATTEMPTS):
+        log = promotions.read(name)
+        champion = tracking.version(name, log.champion) if log.champion else None
+        if champion and champion.tags.get("onnx_sha256") == challenger.tags["onnx_sha256"]:
+            return _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished)
+        promotions.challenge(name, challenger.version)
+        incumbent = sit_again(name, champion, faces, params) if champion else None
+        comparison = gate.compare(faces.labels, exam, incumbent, params.promote, params.seed) if incumbent else None
+        case = gather(challenger, exam, incumbent, comparison, inputs, log)
+        verdict = gate.judge(case, params.promote)
+        told = _report(challenger, case, verdict, name, champion.tags if champion else {})
+        entry = record(name, case, verdict, told, log)
+        if not entry.void:
+            promotions.settle(name)
+            return told | {"log_entry": entry.number}
+    raise MienError(
+        f"The champion of {name!r} changed {ATTEMPTS} times while it was judged. Repeat: dvc repro promote."
+    )
+
+
+def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> Exam:
+    """Score one model on validation faces as it is served: its file, temperature and runtime, on one thread."""
+    runtime = Runtime(onnx, threads=1)
+    images = np.ascontiguousarray(faces.images, dtype=np.float32)
+    answers = metrics.apply_temperature(runtime.predict(images), float(tags.get("temperature", 1)))
+    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime)}
+    family = tags.get("family", "unknown")
+    return gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
+
+
+def sit_again(name: str, champion: tracking.Version, faces: Split, params: Params) -> Exam:
+    """Score the champion anew: its old scores may be of other faces, and the tests want its answer to each."""
+    with TemporaryDirectory() as folder:
+        onnx = tracking.download(name, champion.version, Path(folder) / "model")
+        return sit(champion.version, onnx, champion.tags, faces, params)
+
+
+def median_milliseconds(runtime: Runtime) -> float:
+    """The median time for one face."""
+    face = np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.float32)
+    laps = []
+    for _ in range(LAPS):
+        start = time.perf_counter()
+        runtime.predict(face)
+        laps.append(time.perf_counter() - start)
+    return 1000 * statistics.median(laps)
+
+
+def gather(
+    challenger: Challenger,
+    exam: Exam,
+    incumbent: Exam | None,
+    comparison: Comparison | None,
+    inputs: Inputs,
+    log: Log | None = None,
+) -> Case:
+    """All that the rules look at."""
+    onnx, withdrawn = challenger.training.get("onnx", {}), (log or Log()).withdrawn.get(challenger.version)
+    # The report of another training proves nothing of this file.
+    proven = onnx.get("sha256") == challenger.tags["onnx_sha256"]
+    return Case(
+        challenger=exam,
+        champion=incumbent,
+        comparison=comparison,
+        digest=challenger.tags["data.digest"],
+        validated=str(optional(inputs.validated).get("digest", "")),
+        parity=onnx["max_probability_difference"] if proven else None,
+        lineage={**challenger.tags, "run_id": challenger.run_id},
+        withdrawn=f"{withdrawn.why.rstrip('.')} ({withdrawn.who})." if withdrawn else "",
+    )
+
+
+def record(name: str, case: Case, verdict: Verdict, told: Mapping[str, Any], log: Log) -> Entry:
+    """Write the judgement into the log; a refusal that stands there last is not written twice."""
+    champion = case.champion.version if case.champion else None
+    facts = _rounded({key: told[key] for key in ("scores", "comparison", "rules", "run_id")})
+    kind: Literal["promotion", "refusal"] = "promotion" if verdict.promoted else "refusal"
+    entry = Entry(kind, case.challenger.version, champion, log.head, verdict.reason, facts=facts)
+    last = log.entries[-1] if log.entries else None
+    if last and kind == last.kind == "refusal" and (last.version, last.why) == (entry.version, entry.why):
+        return last
+    return promotions.append(name, entry)
+
+
+def optional(path: Path) -> dict[str, Any]:
+    """A report that may be missing: the rules, not a crash, say what that means."""
+    return read_json(path, made_by="dvc repro") if path.exists() else {}
+
+
+def _standing(challenger: Challenger, case: Case, log: Log, params: Params, finished: bool) -> dict[str, Any]:
+    """The report of a winner that is champion already: nothing is judged, its own entry is told again."""
+    made = [entry for entry in log.entries if entry.moves and entry.version == log.champion]
+    facts = {key: made[-1].facts[key] for key in ("scores", "comparison", "rules") if made and key in made[-1].facts}
+    known = f", by entry {made[-1].number} of the promotion log" if made else ""
+    score = f"macro-F1 {case.challenger.macro_f1:.4f}"
+    reason = f"{challenger.family} (version {log.champion}, {score}) is champion already{known}."
+    if finished:
+        reason = f"{reason} This run set the aliases that an earlier one had left behind."
+    verdict = replace(gate.judge(case, params.promote), promoted=finished, reason=reason)
+    told = _report(challenger, case, verdict, params.promote.model, {})
+    champion = {**told["candidate"], "version": log.champion}
+    return told | {"champion": champion, "log_entry": made[-1].number if made else None} | facts
 
 
 def _run_of(content: Mapping[str, Any], onnx: Path, name: str) -> str:
@@ -108,22 +232,47 @@ def _run_of(content: Mapping[str, Any], onnx: Path, name: str) -> str:
     return stand_in.id
 
 
-def _contender(version: tracking.Version | None) -> Contender | None:
-    if version is None:
-        return None
-    tags = version.tags
-    score = float(tags.get("validation_macro_f1", 0))
-    return Contender(version.version, tags.get("family", "unknown"), score, tags.get("data.digest", ""))
-
-
 def _report(
-    verdict: Verdict, model: str, candidate: Contender, champion: Contender | None, run_id: str
+    challenger: Challenger, case: Case, verdict: Verdict, name: str, champion: Mapping[str, str]
 ) -> dict[str, Any]:
-    return {
-        **asdict(verdict),
-        "model": model,
-        "version": candidate.version,
-        "champion": asdict(champion) if champion else None,
-        "candidate": asdict(candidate),
-        "run_id": run_id,
+    """promotion.json; `champion` holds the tags of the one to beat, whose old score tells what other data change."""
+    digest = challenger.tags["data.digest"]
+    candidate = _contender(case.challenger, digest)
+    incumbent = _contender(case.champion, champion.get("data.digest", "")) if case.champion else None
+    told: dict[str, Any] = {
+        "promoted": verdict.promoted,
+        "reason": verdict.reason,
+        "model": name,
+        "version": challenger.version,
+        "champion": candidate if verdict.promoted else incumbent,
+        "candidate": candidate,
+        "run_id": challenger.run_id,
+        "scores": {"challenger": _scores(case.challenger)},
+        "comparison": asdict(case.comparison) if case.comparison else None,
+        "rules": [asdict(finding) for finding in verdict.findings],
     }
+    if case.champion:
+        told["scores"]["champion"] = _scores(case.champion)
+        told["scores"]["champion_when_promoted"] = {
+            "macro_f1": float(champion.get("validation_macro_f1", 0)),
+            "same_data": champion.get("data.digest") == digest,
+        }
+    return told
+
+
+def _contender(exam: Exam, digest: str) -> dict[str, Any]:
+    return {"version": exam.version, "family": exam.family, "macro_f1": exam.macro_f1, "digest": digest}
+
+
+def _scores(exam: Exam) -> dict[str, Any]:
+    keys = ("version", "family", "macro_f1", "accuracy", "recall", "ece", "bytes", "milliseconds")
+    return {"n": len(exam.predicted), **{key: getattr(exam, key) for key in keys}}
+
+
+def _rounded(content: Any) -> Any:
+    """Six digits, as in the evaluation."""
+    if isinstance(content, Mapping):
+        return {key: _rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_rounded(value) for value in content]
+    return round(content, 6) if isinstance(content, float) else content

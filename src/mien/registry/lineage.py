@@ -1,0 +1,111 @@
+"""Lineage both ways: from a version or a Bento to its origin, from data to the versions trained on them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mien.errors import MienError
+from mien.registry import provenance, tracking
+
+BENTO, BATCH = "bento.", "batch."
+"""Prefixes of version tags: `bento.<version>` = its tag, `batch.<file>` = its md5; one tag each, so none is lost."""
+
+SHORTEST = 6
+"""Fewest digits of a digest, as Git and people shorten them."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where one version comes from and what was made of it; `matched` says what the question hit."""
+
+    version: str
+    matched: str
+    family: str
+    aliases: tuple[str, ...]
+    run_id: str
+    git_commit: str
+    training_commit: str
+    dvc_lock: str
+    data_name: str
+    data_digest: str
+    dvc_data: str
+    batches: Mapping[str, str]
+    onnx_sha256: str
+    bentos: tuple[str, ...]
+
+    def asdict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def tags(family: str, root: Path = Path()) -> dict[str, str]:
+    """What `promote` writes on a version, so that all this can be found again; what is not known has no tag."""
+    found = {
+        "dvc.data": provenance.data_hash(root),
+        "dvc.lock": provenance.lock_hash(family, root),
+        "git.commit": provenance.commit(root),
+        **{f"{BATCH}{name}": md5 for name, md5 in provenance.batches(root).items()},
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def bento_tags(tag: str) -> dict[str, str]:
+    """What `package` writes on the version that a Bento was made of."""
+    return {f"{BENTO}{tag.partition(':')[2]}": tag}
+
+
+def trace(name: str, question: str) -> list[Lineage]:
+    """Every version of the model `name` that a Bento's tag, version, alias, digest, commit or file points to.
+
+    Raises MienError where nothing does.
+    """
+    aliases = tracking.aliases(name)
+    asked = aliases.get(question) or re.sub(r"^v(?=\d+$)", "", question)
+    file = Path(question)
+    if file.is_file():
+        asked = provenance.file_hash(file)
+    versions = tracking.versions(name)
+    found = [(version, what) for version in versions if (what := matched(version, asked))]
+    if not found:
+        raise MienError(
+            f"Nothing in the registry of {name!r} matches {question!r}. Expected a Bento's tag ({name}:v1-…), a "
+            f"version ({', '.join(version.version for version in versions[-5:]) or 'none yet'}), an alias, a file of "
+            f"data/raw, or at least {SHORTEST} digits of a digest or commit (mien champion lists the versions)."
+        )
+    return [_lineage(version, what, aliases) for version, what in found]
+
+
+def matched(version: tracking.Version, asked: str) -> str:
+    """What of a version answers to `asked`; empty if nothing does."""
+    if asked == version.version:
+        return "version"
+    digests = {**version.tags, "run_id": version.run_id}
+    if ":" in asked:
+        return next(("bento" for key, tag in digests.items() if key.startswith(BENTO) and tag == asked), "")
+    if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}(\.dir)?", asked.lower()):
+        return ""
+    known = ("data.digest", "dvc.data", "dvc.lock", "git.commit", "onnx_sha256", "run_id")
+    keys = [key for key in digests if key in known or key.startswith(BATCH)]
+    return ", ".join(key for key in keys if digests[key].startswith(asked.lower()))
+
+
+def _lineage(version: tracking.Version, what: str, aliases: Mapping[str, str]) -> Lineage:
+    tags = version.tags
+    return Lineage(
+        version=version.version,
+        matched=what,
+        family=tags.get("family", ""),
+        aliases=tuple(alias for alias, number in aliases.items() if number == version.version),
+        run_id=version.run_id,
+        git_commit=tags.get("git.commit", ""),
+        training_commit=tracking.tags_of(version.run_id).get("git.commit", ""),
+        dvc_lock=tags.get("dvc.lock", ""),
+        data_name=tags.get("data.name", ""),
+        data_digest=tags.get("data.digest", ""),
+        dvc_data=tags.get("dvc.data", ""),
+        batches={key.removeprefix(BATCH): md5 for key, md5 in tags.items() if key.startswith(BATCH)},
+        onnx_sha256=tags.get("onnx_sha256", ""),
+        bentos=tuple(sorted(tag for key, tag in tags.items() if key.startswith(BENTO))),
+    )

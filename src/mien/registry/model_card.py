@@ -1,0 +1,230 @@
+"""The model card: what a version is for, what it must not be used for, what it scored and where it comes from."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mien.metrics import wilson_interval
+from mien.registry.card import Card, Facts, Section, Table, percent, score
+
+WATTS_A_CORE = 10
+"""Assumed for the estimate of energy: package and memory of a busy server, shared out among its cores."""
+
+TINY = 0.001
+"""A p-value below this is told as such."""
+
+USES = (
+    "Research and teaching about facial-expression classification, with its uncertainty.",
+    "Sorting or searching pictures by the expression that they seem to show, where a person looks at the result.",
+    "Comparing models and data under one protocol.",
+)
+
+MISUSES = (
+    "Inferring emotions of people at work or in education. Article 5(1)(f) of Regulation (EU) 2024/1689 (the EU AI "
+    "Act) has prohibited placing on the market, putting into service for that purpose, and using AI systems for it "
+    "since 2 February 2025, except for medical or safety reasons. This model was not made or tested for either.",
+    "Decisions about a person: hiring, grading, credit, insurance, policing, borders, health.",
+    "Lie detection, diagnosis, or claims about what somebody feels, thinks or intends.",
+    "Watching people who do not know of it or have not agreed.",
+)
+
+LAW = (
+    "Elsewhere in the Union a system meant for emotion recognition is high-risk, as far as its use is permitted at all "
+    "(Article 6(2) with Annex III, point 1(c)), and Article 50(3) obliges those who use one to inform the people "
+    "exposed to it and to process their data under the General Data Protection Regulation and its sister acts (the "
+    "duty to inform excepts systems that the law permits for detecting, preventing or investigating criminal "
+    "offences). Recital 44 gives the reasons for the prohibition: the scientific basis is in doubt, for expression "
+    "varies across cultures, situations and within one person, and such systems are of limited reliability, "
+    "specificity and generality. This is a summary and no legal advice."
+)
+
+LIMITS = (
+    "It names the expression that a face seems to show, out of seven. It does not know what the person feels, and has "
+    "no answer for a mixed, weak, acted or other expression.",
+    "How it differs between ages, genders, skin colours or cultures was not measured: the data do not tell.",
+    "It sees one gray face of 48 × 48 pixels. What it does with profiles, covered, tiny or dark faces is known only "
+    "where a section on robustness says so.",
+)
+
+
+def make(facts: Facts) -> Card:
+    """Write the card of the version that was judged."""
+    promotion, evaluation = facts.promotion, facts.evaluation
+    serves = bool(promotion["champion"]) and promotion["champion"]["version"] == promotion["version"]
+    return Card(
+        title=f"Model card: {evaluation['winner']}, version {promotion['version']} of {promotion['model']}",
+        verdict="Champion" if serves else "Not promoted",
+        good=serves,
+        lead=promotion["reason"],
+        sections=tuple(_sections(facts)),
+    )
+
+
+def summary(facts: Facts) -> str:
+    """A few lines for the registry's own page, which takes no more than 5,000 characters."""
+    test, data = facts.evaluation["test"], facts.evaluation["data"]["name"]
+    drawn = " The faces are drawn: the numbers say nothing of real ones." if facts.synthetic else ""
+    return (
+        f"{facts.promotion['reason']}\n\n"
+        f"Test split of {data}: accuracy {percent(test['accuracy'], test.get('accuracy_ci'))}, "
+        f"macro-F1 {score(test['macro_f1'])}, ECE {score(test['ece'])}.{drawn}\n\n"
+        "Not for inferring emotions at work or in education (Regulation (EU) 2024/1689, Article 5(1)(f)). "
+        "The model card and the data card are artifacts of this version, in `cards/`."
+    )[:5000]
+
+
+def _sections(facts: Facts) -> Iterator[Section]:
+    yield _short(facts)
+    if facts.synthetic:
+        drawn = "It was trained on drawn faces, to show that the pipeline works. It is for no use on people at all."
+        yield Section("Intended use", [drawn])
+    else:
+        yield Section("Intended use", items=USES)
+    yield Section("Misuse and the law", ["It must not be used for:"], MISUSES)
+    yield Section("The EU AI Act", [LAW])
+    yield Section("Limits", items=LIMITS)
+    yield _results(facts)
+    yield _recall(facts)
+    yield from _robustness(facts)
+    yield _gate(facts)
+    yield _training(facts)
+    yield _lineage(facts)
+
+
+def _short(facts: Facts) -> Section:
+    evaluation, training, tested = facts.evaluation, facts.training, facts.promotion["scores"]["challenger"]
+    runtime = evaluation.get("runtime", {})
+    rows = [
+        ("input", "one gray face, 48 × 48 × 1, float32 in [0, 255]; scaling is inside the model"),
+        ("answer", "seven probabilities: angry, disgust, fear, happy, sad, surprise, neutral"),
+        (
+            "network",
+            f"{evaluation['winner']}, {training['parameters']:,} parameters" if training else evaluation["winner"],
+        ),
+        ("file", f"ONNX, {tested['bytes']:,} bytes"),
+        ("speed", f"{tested['milliseconds']:.2f} ms a face (median, one face at a time on one thread)"),
+        ("runtime", f"{runtime['backend']}, {runtime['precision']}" if runtime else "not recorded"),
+        ("temperature", f"{evaluation['temperature']:.3f}, fitted on validation"),
+        ("data", f"{evaluation['data']['name']}, described in the data card"),
+    ]
+    return Section("In short", table=Table(("", ""), rows))
+
+
+def _results(facts: Facts) -> Section:
+    test, winner = facts.evaluation["test"], facts.evaluation["winner"]
+    told = {
+        "test, whole split": test,
+        "test, without images also in training": test.get("without_leaks"),
+        "test, averaged with the mirror image": test.get("tta"),
+        "validation, without leaked images": facts.evaluation["families"][winner]["validation"],
+    }
+    rows = [(name, *_scores(part)) for name, part in told.items() if part]
+    text = (
+        "Everything was chosen on validation; the test split was scored once, for the winner. Parentheses hold 95 % "
+        "intervals: Wilson's for accuracy, bootstrap for macro-F1. UAR is the mean recall, ECE the calibration error."
+    )
+    pictures = [
+        (facts.plots / "confusion_matrix.png", "Confusion on the test split: row = actual emotion"),
+        (facts.plots / "reliability.png", "Confidence against accuracy on the test split"),
+    ]
+    table = Table(("faces", "n", "accuracy", "macro-F1", "UAR", "NLL", "ECE"), rows)
+    return Section("Results", [text], table=table, pictures=[pair for pair in pictures if pair[0].is_file()])
+
+
+def _scores(part: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{part['n']:,}",
+        percent(part["accuracy"], part.get("accuracy_ci")),
+        score(part["macro_f1"], part.get("macro_f1_ci")),
+        *(score(part[key]) for key in ("uar", "nll", "ece")),
+    )
+
+
+def _recall(facts: Facts) -> Section:
+    test = facts.evaluation["test"]
+    shares, support = test.get("recall", {}), test.get("support", {})
+    rows = [
+        (
+            emotion,
+            f"{support[emotion]:,}",
+            percent(share, wilson_interval(round(share * support[emotion]), support[emotion])),
+        )
+        for emotion, share in shares.items()
+    ]
+    text = "Share of each emotion's faces that it names right, on the whole test split, with Wilson's 95 % interval."
+    return Section(
+        "Recall of each emotion", [text], table=Table(("emotion", "n", "recall"), rows, bars=[*shares.values()])
+    )
+
+
+def _robustness(facts: Facts) -> Iterator[Section]:
+    found = facts.evaluation.get("robustness") or facts.evaluation["test"].get("robustness")
+    if isinstance(found, Mapping) and found:
+        rows = [(name, _plain(value)) for name, value in found.items()]
+        yield Section(
+            "Robustness", ["As `evaluate` measured it on the test split."], table=Table(("change", "result"), rows)
+        )
+
+
+def _gate(facts: Facts) -> Section:
+    rows = [(one["rule"], "kept" if one["passed"] else "broken", one["told"]) for one in facts.promotion["rules"]]
+    found = facts.promotion["comparison"]
+    text = ["Models were scored on the validation faces without an exact copy in training, as they are served."]
+    if found:
+        old, (low, high) = facts.promotion["scores"]["champion"], found["interval"]
+        p = f"{found['p_value']:.3f}" if found["p_value"] >= TINY else f"below {TINY}"
+        text.append(
+            f"Against the champion of that time ({old['family']}, version {old['version']}) on the same "
+            f"{old['n']:,} faces: macro-F1 {found['gain']:+.4f} "
+            f"(interval {low:+.4f} to {high:+.4f}), McNemar mid-p {p}."
+        )
+    return Section("The gate", text, table=Table(("rule", "verdict", "measured"), rows))
+
+
+def _training(facts: Facts) -> Section:
+    training = facts.training
+    if not training:
+        return Section("Training", ["No report of its training is at hand."])
+    hardware, hours, rows_seen = training["hardware"], training["seconds"] / 3600, training["data"]["rows"]
+    everything = sum(family["seconds"] for family in facts.evaluation["families"].values()) / 60
+    rows = [
+        (
+            "time",
+            f"{training['seconds'] / 60:.1f} min, {training['epochs']} epochs of {rows_seen:,} faces",
+        ),
+        ("all families together", f"{everything:.1f} min, without the searches"),
+        ("machine", f"{hardware['processor']}, {hardware['cores']} cores, GPUs: {len(hardware['gpus']) or 'none'}"),
+        ("precision", f"{training['precision']} on {hardware['backend']}"),
+        ("energy", _energy(hardware, hours)),
+    ]
+    return Section("Training", table=Table(("", ""), rows))
+
+
+def _energy(hardware: Mapping[str, Any], hours: float) -> str:
+    if hardware["gpus"]:
+        return "not metered, and not estimated: what its GPUs drew is unknown"
+    watts = WATTS_A_CORE * hardware["cores"]
+    return (
+        f"about {watts * hours:.3g} Wh: not metered, but {hardware['cores']} cores at an assumed {WATTS_A_CORE} W each "
+        f"for {hours:.2f} h, this family's training only. For carbon, multiply by your grid's intensity."
+    )
+
+
+def _lineage(facts: Facts) -> Section:
+    known = facts.lineage
+    rows = [
+        ("MLflow run", facts.promotion["run_id"]),
+        ("Git commit", known.get("git.commit", "unknown")),
+        ("dvc.lock, stages up to evaluate", known.get("dvc.lock", "unknown")),
+        ("data digest", known.get("data.digest", "unknown")),
+        ("SHA-256 of the file", known.get("onnx_sha256", "unknown")),
+    ]
+    command = f"The command mien lineage {facts.promotion['version']} tells the rest, Bentos included."
+    return Section("Lineage", [command], table=Table(("", ""), rows, code=True))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return " to ".join(_plain(part) for part in value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,202 @@
+"""The promotion log, which decides who is champion, and the aliases that follow it.
+
+Each entry is one version of the registered model `<name>-promotions`, made in one request, under a number that the
+store gives out. That is the one thing in MLflow that appends, is ordered and cannot be done half or by two at once;
+tags and aliases are overwritten by the last writer, and runs are ordered by their writers' clocks.
+
+An entry that moves the champion names the last move that its writer had seen. It stands if that was still the last one
+when the store gave it its number, else it is void. All readers come to the same champion. The aliases are set after
+the entry, from the log: whoever finds them behind sets them, so a crash in between loses nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+from uuid import uuid4
+
+from mien.errors import MienError
+from mien.registry import provenance, tracking
+
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+ABOUT = "Mien's promotion log: each version is one entry, and its tags say who did what and why. Delete none."
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log: `version` was promoted, restored or refused, against the champion of that time.
+
+    `number` and `when` (ms since 1970) are the store's, `after` is the number of the last move the writer had seen,
+    `facts` holds both scores, the tests and what every rule said.
+    """
+
+    kind: Literal["promotion", "rollback", "refusal"]
+    version: str
+    champion: str | None
+    after: int
+    why: str
+    who: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+    number: int = 0
+    when: int = 0
+    void: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether it changes the champion, if it stands."""
+        return self.kind != "refusal" and not self.void
+
+
+@dataclass(frozen=True)
+class Log:
+    """All entries in order, and what follows from them: the champions in order of succession, and those taken back."""
+
+    entries: tuple[Entry, ...] = ()
+    succession: tuple[str, ...] = ()
+    withdrawn: Mapping[str, Entry] = field(default_factory=dict)
+
+    @property
+    def champion(self) -> str | None:
+        """The version that is to serve."""
+        return self.succession[-1] if self.succession else None
+
+    @property
+    def previous(self) -> str | None:
+        """The version that a rollback restores."""
+        return self.succession[-2] if len(self.succession) > 1 else None
+
+    @property
+    def head(self) -> int:
+        """The number of the last move."""
+        return next((entry.number for entry in reversed(self.entries) if entry.moves), 0)
+
+    def entry(self, id_: str) -> Entry:
+        """The entry of that id."""
+        return next(entry for entry in self.entries if entry.id == id_)
+
+
+def fold(entries: Sequence[Entry], adopted: Sequence[str] = ()) -> Log:
+    """What follows from the entries; `adopted` are champions of before the log, who count while it has no move."""
+    head, succession, judged = 0, list(adopted), list[Entry]()
+    withdrawn: dict[str, Entry] = {}
+    for entry in entries:
+        told = replace(entry, void=entry.kind != "refusal" and entry.after != head)
+        judged.append(told)
+        if not told.moves:
+            continue
+        if not head:
+            succession = [entry.champion] if entry.champion else []
+        head = entry.number
+        if entry.kind == "rollback":
+            # Back to where that version served last; one that is out of the succession takes the champion's place.
+            places = [place for place, version in enumerate(succession) if version == entry.version]
+            keep = places[-1] if places else len(succession) - 1
+            withdrawn |= dict.fromkeys(succession[keep:], told)
+            succession = succession[:keep]
+        withdrawn.pop(entry.version, None)
+        succession.append(entry.version)
+    return Log(tuple(judged), tuple(succession), withdrawn)
+
+
+def read(name: str) -> Log:
+    """The log of the model `name`."""
+    entries = [_entry(version) for version in tracking.versions(_log(name))]
+    known = {} if any(entry.kind != "refusal" for entry in entries) else tracking.aliases(name)
+    return fold(entries, [known[alias] for alias in (PREVIOUS, CHAMPION) if alias in known])
+
+
+def append(name: str, entry: Entry) -> Entry:
+    """Add an entry and answer it as the log has it: with its number, and void where another move came first."""
+    named = replace(entry, id=uuid4().hex, who=entry.who or provenance.who())
+    tags = {key: value for key, value in asdict(named).items() if key not in ("number", "when", "void", "facts")}
+    texts = {key: str(value) for key, value in tags.items() if value is not None}
+    tracking.append(_log(name), name, entry.version, texts | {"facts": json.dumps(entry.facts)}, ABOUT)
+    return read(name).entry(named.id)
+
+
+def settle(name: str) -> bool:
+    """Set the aliases as the log has them; answers whether any had to be moved.
+
+    The log is read again after the last change: had it moved on meanwhile, these aliases might have been set after
+    those of the newer entry. So whoever writes last has seen the newest entry.
+    """
+    moved = False
+    for _ in range(TRIES):
+        log = read(name)
+        if not _apply(name, log):
+            return moved
+        moved = True
+    raise MienError(f"The aliases of {name!r} keep being moved by others. Repeat the command when that is over.")
+
+
+def challenge(name: str, version: str) -> None:
+    """Point the alias `challenger` to a version that is about to be judged."""
+    if tracking.aliases(name).get(CHALLENGER) != version:
+        tracking.set_alias(name, CHALLENGER, version)
+
+
+def rollback(name: str, why: str, to: str | None = None) -> Entry:
+    """Restore the champion of before, or `to`, one that was champion once; the one taken back stays out.
+
+    Raises MienError where there is nothing to restore, or where another move came first.
+    """
+    log = read(name)
+    version = to or log.previous
+    if log.champion is None or version is None:
+        raise MienError(f"There is no champion of {name!r} to go back to: the log knows {_told(log)}.")
+    if version == log.champion:
+        raise MienError(f"Version {version} of {name!r} is champion already.")
+    if version not in {*log.succession, *log.withdrawn}:
+        raise MienError(f"Version {version} of {name!r} was never champion: the log knows {_told(log)}.")
+    entry = append(name, Entry("rollback", version, log.champion, log.head, why))
+    if entry.void:
+        raise MienError(f"Another move of the champion of {name!r} came first. Look at `mien champion`, then repeat.")
+    settle(name)
+    return entry
+
+
+def _apply(name: str, log: Log) -> bool:
+    """One pass; the new champion's predecessor first, so that a rollback is possible as soon as it serves."""
+    known, wanted = tracking.aliases(name), {PREVIOUS: log.previous, CHAMPION: log.champion}
+    changed = False
+    for alias, version in wanted.items():
+        if version and known.get(alias) != version:
+            tracking.set_alias(name, alias, version)
+            changed = True
+    stale = [PREVIOUS] if PREVIOUS in known and not log.previous else []
+    stale += [CHALLENGER] if log.champion and known.get(CHALLENGER) == log.champion else []
+    for alias in stale:
+        tracking.drop_alias(name, alias)
+    return changed or bool(stale)
+
+
+def _entry(version: tracking.Version) -> Entry:
+    tags = version.tags
+    try:
+        return Entry(
+            kind=tags["kind"],  # type: ignore[arg-type]
+            version=tags["version"],
+            champion=tags.get("champion"),
+            after=int(tags["after"]),
+            why=tags.get("why", ""),
+            who=tags.get("who", ""),
+            facts=json.loads(tags.get("facts", "{}")),
+            id=tags["id"],
+            number=int(version.version),
+            when=version.created,
+        )
+    except (KeyError, ValueError) as error:
+        raise MienError(
+            f"Entry {version.version} of the promotion log cannot be read ({error!r}): it was not written by `mien`, "
+            "or its tags were changed. Mend them in MLflow."
+        ) from None
+
+
+def _log(name: str) -> str:
+    return f"{name}-promotions"
+
+
+def _told(log: Log) -> str:
+    return ", ".join(f"version {version}" for version in (*log.succession, *log.withdrawn)) or "none"
