@@ -126,6 +126,10 @@ def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], path
             axes.set(title=title, xlabel="epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(visible=True)
+        first = max((history["loss"][0] for history in histories.values() if history.get("loss")), default=None)
+        if first:
+            # An untrained network's validation loss can be many times that, and would flatten all curves.
+            figure.axes[0].set_ylim(top=1.15 * first)
         figure.axes[-1].legend(loc="lower right")
         _save(figure, path, "Learning curves: validation solid, training dashed", note)
 

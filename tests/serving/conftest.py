@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -189,9 +189,11 @@ def client(champion_folder: Path) -> Iterator[TestClient]:
     """The service in this process, with the small champion."""
     from mien.serving.service import Mien
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CHAMPION_VARIABLE, str(champion_folder))
-        patch.delenv(YUNET_VARIABLE, raising=False)
-        service: Any = Mien  # the decorator makes a Service of the class
-        with TestClient(service.to_asgi()) as opened:
-            yield opened
+    service: Any = Mien  # the decorator makes a Service of the class
+    with ExitStack() as stack:
+        # The variables are read once, at the start; left set, they would reach all later tests.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(CHAMPION_VARIABLE, str(champion_folder))
+            patch.delenv(YUNET_VARIABLE, raising=False)
+            opened = stack.enter_context(TestClient(service.to_asgi()))
+        yield opened
