@@ -38,7 +38,7 @@ prepared_option = path_option("--prepared", "Folder that `prepare` makes.")
 report_option = path_option("--report", "JSON file to write.")
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @path_option("--params", "The parameter file.", default=Path("params.yaml"), show_default=True)
 @click.version_option(package_name="mien")
 @click.pass_context
