@@ -38,7 +38,7 @@ demo: $(READY)  ## run the whole pipeline on drawn faces, in demo/
 
 .PHONY: test
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy and import-linter
