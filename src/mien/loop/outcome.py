@@ -104,8 +104,9 @@ def next_step(outcome: Outcome) -> str:
     if outcome.name == "promoted":
         return f"Version {version} is champion and packaged. `mien rollback` brings back the one before it."
     if outcome.name == "accepted":
-        against = f"Version {version} is champion now; o" if outcome.judgement["scores"].get("champion") else "O"
-        return f"{against}nce this is merged, main judges the challenger again and promotes it if it still wins."
+        incumbent = outcome.judgement["scores"].get("champion")
+        serving = f"Version {incumbent['version']} keeps serving. " if incumbent else ""
+        return f"{serving}Once this is merged, main judges the challenger again and promotes it if it still wins."
     if outcome.name == "refused" and not champion:
         return "There is no champion yet, and nothing is served. Mend what the rules complain of, then retrain."
     texts: Mapping[str, str] = {
