@@ -79,9 +79,8 @@ class Runner:
             "event_name": name,
             "event": payload,
             "actor": payload.get("actor", "somebody"),
-            "ref": f"refs/pull/{payload['pull_request']['number']}/merge"
-            if "pull_request" in payload
-            else "refs/heads/main",
+            "ref": ref,
+            "head_ref": pull["head"]["ref"] if pull else "",
             "repository": "owner/project",
             "server_url": self.folder.as_uri(),
             "run_id": str(self.runs),
@@ -162,7 +161,7 @@ class Runner:
         action, given = step["uses"].partition("@")[0], step.get("with", {})
         artifact = self.folder / "artifacts" / str(self.runs)
         if action == "actions/checkout":
-            self.check_out(workspace, context["github"]["event"])
+            self.check_out(workspace, context["github"]["event"], fill(given.get("ref", ""), context))
         elif action == "actions/upload-artifact":
             shutil.copytree(workspace / given["path"], artifact / given["name"])
         elif action == "actions/download-artifact":
@@ -170,10 +169,12 @@ class Runner:
         else:
             assert action in {"actions/setup-python", "actions/cache"}, action
 
-    def check_out(self, workspace: Path, event: Mapping[str, Any]) -> None:
+    def check_out(self, workspace: Path, event: Mapping[str, Any], ref: str) -> None:
         """A fresh clone of main, or of a pull request merged into it, with an environment that is installed."""
         run("git", "clone", "--quiet", str(self.repository), ".", cwd=workspace)
-        if "pull_request" in event:
+        if ref:
+            run("git", "checkout", "--quiet", ref, cwd=workspace)
+        elif "pull_request" in event:
             run("git", "checkout", "--quiet", "--detach", cwd=workspace)
             branch = f"origin/{event['pull_request']['head']['ref']}"
             run("git", *IDENTITY, "merge", "--quiet", "--no-ff", "--no-edit", branch, cwd=workspace)

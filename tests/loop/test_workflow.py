@@ -247,7 +247,6 @@ def test_a_good_batch_is_judged_on_its_pull_request_and_moves_nothing(world: Wor
     jobs = world.pull_request("good", 1)
     assert jobs["retrain"].outputs == {"code": "0"}, jobs["retrain"].log
     assert jobs["comment"].status == "success", jobs["comment"].log
-    assert jobs["keep"].status == "skipped"
     told = world.report()
     assert told["outcome"] == "accepted"
     assert told["data"]["added"] == {"train": dict.fromkeys(told["data"]["added"]["train"], GOOD // 7)}
@@ -268,16 +267,25 @@ def test_its_comment_has_the_report_with_pictures_that_anybody_can_fetch(world: 
     assert {"added.png", "confusion_matrix.png"} <= set(kept.split())
 
 
+def test_what_it_trained_is_committed_to_its_branch(world: World) -> None:
+    world.git("fetch", "--quiet", "origin")
+    assert world.git("log", "-1", "--format=%an: %s", "origin/good") == "github-actions[bot]: Retrain: judged [skip ci]"
+    changed = world.git("show", "--name-only", "--format=", "origin/good").split()
+    assert {"dvc.lock", "reports/evaluation.json"} <= set(changed)
+    assert "reports/promotion.json" not in changed
+    assert {Path(name).parts[0] for name in changed} <= {"dvc.lock", "data", "models", "reports"}
+
+
 def test_merged_it_is_promoted_without_a_second_training(world: World) -> None:
     before = world.main()
     world.begin("main")
-    world.git("merge", "--quiet", "--no-ff", "--no-edit", "good")
+    world.git("merge", "--quiet", "--no-ff", "--no-edit", "origin/good")
     world.git("push", "--quiet", "origin", "main")
     jobs = world.push(before)
     assert jobs["retrain"].outputs == {"code": "0"}, jobs["retrain"].log
     assert jobs["keep"].status == "success", jobs["keep"].log
-    assert "Stage 'train@cnn' is cached" in jobs["retrain"].log
-    assert "epoch 1/" not in jobs["retrain"].log
+    assert "Running stage 'promote'" in jobs["retrain"].log
+    assert "Running stage 'train@cnn'" not in jobs["retrain"].log
     assert world.report()["outcome"] == "promoted"
     assert promotions.read("mien").succession == ("1", "2")
     assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}

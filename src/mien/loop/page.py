@@ -12,7 +12,7 @@ table{border-collapse:collapse;margin:.8rem 0;font-size:.92em}
 th,td{padding:.25rem .7rem;border:1px solid #e4e9ed;vertical-align:top;overflow-wrap:anywhere}th{background:#f4f7f9}
 code{background:#f0f3f5;padding:.1em .3em;border-radius:3px;font-size:.92em}
 pre{background:#f0f3f5;padding:.8rem 1rem;overflow-x:auto;border-radius:6px}pre code{padding:0;background:none}
-img{max-width:100%;height:auto;margin:.4rem 0}summary{cursor:pointer}a{color:#0072b2}
+img{max-width:min(100%,44rem);height:auto;margin:.4rem 0}summary{cursor:pointer}a{color:#0072b2}
 @media(prefers-color-scheme:dark){body{background:#161b20;color:#dfe6eb}th{background:#212930}
 th,td,h3{border-color:#333d46}code,pre{background:#212930}a{color:#56b4e9}img{background:#fff}}
 """

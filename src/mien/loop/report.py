@@ -17,6 +17,8 @@ MARKER = "<!-- mien report -->"
 
 MARKDOWN, HTML, JSON = "report.md", "report.html", "report.json"
 PLOTS = Path("reports/plots")
+COMPARED = "plots"
+"""Folder, below the report's, for DVC's page of both revisions' plots."""
 LONGEST = 60_000
 """Characters; GitHub takes comments of 65,536."""
 
@@ -88,7 +90,7 @@ def gather(folder: Path, outcome: Outcome, base: str | None, *, faces: bool, ben
     compared = base is not None and outcome.name in {"promoted", "accepted", "refused", "unchanged"}
     metrics = revisions.metrics(base) if base and compared else {}
     moved = any(told.get("old") != told.get("new") for told in metrics.values())
-    plots = revisions.plots(base, folder / "plots") if base and outcome.challenged and moved else None
+    plots = revisions.plots(base, folder / COMPARED) if base and outcome.challenged and moved else None
     return Facts(
         outcome=outcome,
         base=base,
@@ -100,7 +102,7 @@ def gather(folder: Path, outcome: Outcome, base: str | None, *, faces: bool, ben
         metrics=metrics,
         params=revisions.params(base) if base else {},
         pictures=shown,
-        page="plots/index.html" if plots else "",
+        page=f"{COMPARED}/index.html" if plots else "",
         bento=bento,
     )
 

@@ -1,11 +1,11 @@
 """One retraining: fetch, reproduce, keep, judge, promote where that is allowed; the incumbent serves whatever fails.
 
-Models are kept in the remote before anything is promoted, and promote and package never come from DVC's run cache: a
-restored report would tell of a promotion that did not happen.
+Data and models are in the remote before anything is promoted, so that whatever serves can be traced and made again.
 """
 
 import hashlib
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -51,8 +51,7 @@ class Plan:
 
 def run(plan: Plan, base: str | None, *, faces: bool) -> Outcome:
     """Retrain and write the report to the plan's folder; answers how it ended, whatever happened."""
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    (plan.folder / JUDGEMENT).unlink(missing_ok=True)
+    clear(plan.folder)
     ended, tag = Outcome("failed"), ""
     try:
         ended = retrain(plan)
@@ -61,6 +60,14 @@ def run(plan: Plan, base: str | None, *, faces: bool) -> Outcome:
         ended = Outcome("failed", f"{ended.told} But {error}" if ended.told else str(error), ended.judgement)
     report.write(plan.folder, ended, base, faces=faces, bento=tag)
     return ended
+
+
+def clear(folder: Path) -> None:
+    """Take what an earlier retraining left out of the report's folder: it would pass for this one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / JUDGEMENT).unlink(missing_ok=True)
+    for name in (SERVED, report.COMPARED):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def retrain(plan: Plan) -> Outcome:
@@ -82,9 +89,9 @@ def retrain(plan: Plan) -> Outcome:
 
 
 def bring(remote: bool) -> None:
-    """Fetch what the remote has, runs of others included; in a fresh clone lay it out."""
+    """Fetch what the remote has; in a fresh clone lay it out."""
     if remote:
-        dvc("fetch", "--run-cache")
+        dvc("fetch")
     if not revisions.RAW.exists():
         dvc("checkout", "--allow-missing")
     if not revisions.RAW.exists():
@@ -92,22 +99,22 @@ def bring(remote: bool) -> None:
 
 
 def keep(remote: bool) -> None:
-    """Push data, models and runs."""
+    """Push data and models."""
     if remote:
-        dvc("push", "--run-cache")
+        dvc("push")
 
 
 def promote(plan: Plan) -> Outcome:
     """Run promote and package; also where another clone's dvc.lock says that they ran, but not in this registry."""
     before = _stamp(PROMOTION)
     try:
-        dvc("repro", "--no-run-cache")
+        dvc("repro")
         if _stamp(PROMOTION) == before:
             if known(plan.model):
                 told = read_json(PROMOTION, made_by="dvc repro promote")
                 return Outcome("unchanged", "Data, parameters and code are those of the last run.", told)
-            dvc("repro", "--no-run-cache", "--force", "--single-item", "promote")
-            dvc("repro", "--no-run-cache")
+            dvc("repro", "--force", "--single-item", "promote")
+            dvc("repro")
     except StepFailed:
         # Without any champion a refusal is promote's failure, as there is nothing to package.
         if _stamp(PROMOTION) != before and PROMOTION.exists():
@@ -146,8 +153,6 @@ def served(folder: Path) -> str:
     tag = str(read_json(BENTO, made_by="dvc repro package")["tag"])
     target = folder / SERVED
     target.mkdir(parents=True, exist_ok=True)
-    for old in target.glob("*"):
-        old.unlink()
     # BentoML takes a relative path for one below the root of the file system.
     archive = target.absolute() / f"{tag.replace(':', '-')}.bento"
     step([sys.executable, "-m", "bentoml", "export", tag, str(archive)], f"bentoml export {tag}")

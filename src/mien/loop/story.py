@@ -148,6 +148,7 @@ def good_batch(stage: Stage) -> None:
     stage.git("switch", "--quiet", "--create", "good-batch")
     stage.append("good", batches.drawn(MORE, seed=11))
     told = stage.retrain("2_good_batch", "accepted", "--no-promote", "--base", MAIN)
+    keep(stage)
     stage.tell("A good batch, on a branch", _sentence(told), "2_good_batch")
     stage.git("checkout", "--quiet", "--force", MAIN)
     stage.git("merge", "--quiet", "--no-edit", "--no-ff", "good-batch")
@@ -200,7 +201,7 @@ def rollback(stage: Stage) -> None:
 
 
 def keep(stage: Stage) -> None:
-    """What the workflow does after a retraining on main."""
+    """What the workflow does after a retraining."""
     stage.commit("Retrain")
 
 
