@@ -205,6 +205,16 @@ def test_faces_of_real_people_are_shown_only_where_somebody_asked_for_it(project
     assert not (project / "out/added.png").exists(), "an earlier report's faces are taken away"
 
 
+def test_rows_that_only_went_leave_no_face_to_show(project: Path) -> None:
+    fetch("synthetic sample", rows=4)
+    fetch("synthetic sample", rows=3, append=True, first=100)
+    base = commit("Seven faces")
+    next(Path("data/raw").glob("001_*")).unlink()
+    report.write(project / "out", Outcome("pending"), base)
+    assert content(project / "out")["data"]["removed"] == {"train": {"angry": 1, "disgust": 1, "fear": 1}}
+    assert not list((project / "out").glob("*.png"))
+
+
 def test_drawn_faces_are_shown(project: Path) -> None:
     fetch("synthetic sample")
     report.write(project / "out", Outcome("pending"), None)

@@ -193,6 +193,11 @@ def exam_of(raw: Path) -> batches.Faces:
     return batches.Faces(np.stack(images), np.array([row["emotion"] for row in rows]))
 
 
+def ran(job: Any) -> set[str]:
+    """The stages that a job ran."""
+    return set(re.findall(r"Running stage '(.*?)'", job.log))
+
+
 @pytest.fixture(scope="module")
 def world(runner: Any, server: str) -> World:
     return World(runner, server)
@@ -229,7 +234,8 @@ def test_no_change_retrains_nothing(world: World) -> None:
     head = world.main()
     jobs = world.runner.event("schedule")
     assert jobs["retrain"].outputs == {"code": "10"}, jobs["retrain"].log
-    assert "Running stage" not in jobs["retrain"].log
+    # Those two draw the pictures of faces anew that Git does not keep; what they give is the same.
+    assert ran(jobs["retrain"]) <= {"prepare", "evaluate"}
     assert jobs["keep"].status == jobs["comment"].status == "skipped"
     assert world.main() == head
     assert world.report()["outcome"] == "unchanged"
@@ -284,8 +290,8 @@ def test_merged_it_is_promoted_without_a_second_training(world: World) -> None:
     jobs = world.push(before)
     assert jobs["retrain"].outputs == {"code": "0"}, jobs["retrain"].log
     assert jobs["keep"].status == "success", jobs["keep"].log
-    assert "Running stage 'promote'" in jobs["retrain"].log
-    assert "Running stage 'train@cnn'" not in jobs["retrain"].log
+    assert {"promote", "package"} <= ran(jobs["retrain"])
+    assert not {"tune@cnn", "train@cnn"} & ran(jobs["retrain"])
     assert world.report()["outcome"] == "promoted"
     assert promotions.read("mien").succession == ("1", "2")
     assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
@@ -296,7 +302,7 @@ def test_a_poisoned_batch_is_stopped_by_validation_and_the_champion_stays(world:
     jobs = world.poison(kind, number)
     assert jobs["retrain"].status == "failure"
     assert jobs["retrain"].outputs == {"code": "12"}, jobs["retrain"].log
-    assert "Running stage 'train" not in jobs["retrain"].log
+    assert ran(jobs["retrain"]) == {"prepare", "validate"}
     assert jobs["comment"].status == "success", jobs["comment"].log
     telling = {"shuffled": r"probe\.", "blurred": r"sharpness\.", "leaked": r"leaks\.test\.new"}[kind]
     assert re.search(telling, world.comment(number))

@@ -94,9 +94,10 @@ def images(wanted: set[str]) -> dict[str, bytes]:
     import pyarrow.parquet as pq
 
     found: dict[str, bytes] = {}
-    for path in raw.listed(RAW):
+    hashes = pa.array(sorted(wanted), pa.string())
+    for path in raw.listed(RAW) if wanted else ():
         for some in pq.ParquetFile(path).iter_batches(1024, columns=["sha256", "image"]):
-            chosen = some.filter(pc.is_in(some["sha256"], pa.array(sorted(wanted))))
+            chosen = some.filter(pc.is_in(some["sha256"], hashes))
             found |= dict(zip(chosen["sha256"].to_pylist(), chosen["image"].to_pylist(), strict=True))
     return found
 
