@@ -51,9 +51,11 @@ def judge(rows: Batch, later: Faces, folder: Path, params: Params) -> None:
 
 
 def newest(rows: Batch) -> Faces:
-    """The faces that are taken out of the slice to come later."""
-    every = faces(rows, "train")
-    return Faces(every.images[-LATER:], every.labels[-LATER:])
+    """The faces that are taken out of the slice to come later, without those of which it holds copies."""
+    hashes, every = rows.table["sha256"].to_pylist(), faces(rows, "train")
+    own = [row["sha256"] for row in rows.table.to_pylist() if row["split"] == "train"]
+    once = np.array([hashes.count(image) == 1 for image in own[-LATER:]])
+    return Faces(every.images[-LATER:][once], every.labels[-LATER:][once])
 
 
 def test_a_good_batch_of_real_faces_passes(slice_of_fer2013: Batch, params: Params, tmp_path: Path) -> None:

@@ -258,4 +258,4 @@ def test_what_was_validated_now_is_told_from_an_older_verdict(project: Path) -> 
     assert outcome.observed().name == "pending"
     write_json(outcome.PREPARED, {"digest": "new"})
     assert outcome.observed().name == "stopped"
-    assert "break 1 critical expectations of profile 'x': flat." in outcome.observed().told
+    assert "break 1 critical expectation of profile 'x': flat." in outcome.observed().told

@@ -203,7 +203,7 @@ def world(runner: Any, server: str) -> World:
     return World(runner, server)
 
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.loop, pytest.mark.timeout(1800)]
 
 
 def test_the_first_push_trains_and_promotes_a_champion(world: World) -> None:

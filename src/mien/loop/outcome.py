@@ -93,7 +93,8 @@ def validation_told() -> str:
     report = read_json(VALIDATION, made_by="dvc repro validate")
     failed = [e["name"] for e in report["expectations"] if not e["success"] and e["severity"] == "critical"]
     some = ", ".join(failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")  # noqa: PLR2004
-    return f"The data break {len(failed)} critical expectations of profile {report['profile']!r}: {some}."
+    noun = "expectation" if len(failed) == 1 else "expectations"
+    return f"The data break {len(failed)} critical {noun} of profile {report['profile']!r}: {some}."
 
 
 def next_step(outcome: Outcome) -> str:
@@ -111,7 +112,7 @@ def next_step(outcome: Outcome) -> str:
         return "There is no champion yet, and nothing is served. Mend what the rules complain of, then retrain."
     texts: Mapping[str, str] = {
         "refused": f"{keeps} Nothing of the challenger reaches users. Mend what the rules complain of, or leave it.",
-        "stopped": "Nothing was trained, and the champion keeps serving. Mend or remove the rows named below.",
+        "stopped": "Nothing was trained, and the champion keeps serving. Mend or remove what validation complains of.",
         "unchanged": f"Nothing needs to be done. {keeps}",
         "failed": f"{keeps} What was finished is kept: the next `mien retrain` carries on from there.",
         "pending": "Run `mien retrain`, or open a pull request.",
