@@ -221,6 +221,16 @@ def test_drawn_faces_are_shown(project: Path) -> None:
     assert "](added.png)" in (project / "out/report.md").read_text()
 
 
+def test_drawn_faces_among_real_ones_do_not_bring_these_to_light(project: Path) -> None:
+    fetch("synthetic sample")
+    foreign = raw.batch("fer2013", [raw.pgm(np.full((48, 48), 90, np.uint8))], [0], ["train"], ["x.png"])
+    raw.write(foreign, Path("elsewhere"))
+    next(Path("elsewhere").glob("*.parquet")).rename("data/raw/001_fer2013.parquet")
+    report.write(project / "out", Outcome("pending"), None)
+    assert content(project / "out")["data"]["name"] == "synthetic sample + fer2013"
+    assert not list((project / "out").glob("*.png"))
+
+
 def test_changed_parameters_are_told(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages:\n  a:\n    cmd: touch out\n    params: [seed]\n    outs: [out]\n")
     base = commit("A stage")

@@ -82,7 +82,7 @@ def gather(folder: Path, outcome: Outcome, base: str | None, *, faces: bool, ben
     before, after = revisions.rows_at(base), revisions.rows_here()
     problem = before.problem or after.problem
     changes = Changes() if problem else compare(before.rows, after.rows)
-    drawn = pictures.SYNTHETIC in after.name
+    drawn = all(pictures.SYNTHETIC in name for name in after.name.split(revisions.AND))
     shown = pictures.faces(changes, folder) if faces or drawn else {}
     if outcome.challenged:
         shown |= pictures.evaluation(PLOTS, folder)

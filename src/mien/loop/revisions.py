@@ -17,6 +17,9 @@ from mien.loop.changes import Row
 
 RAW = Path("data/raw")
 MAIN = "origin/main"
+AND = " + "
+"""Between the names of data sets that stand in one folder."""
+
 COLUMNS = ("sha256", "emotion", "split", "origin")
 
 CURVES = ("Confusion on test", "Reliability on test", "reports/plots/curves")
@@ -143,7 +146,7 @@ def _tracked(revision: str) -> bool:
 def _read(folder: Path) -> Rows:
     paths = raw.listed(folder)
     names = dict.fromkeys(raw.head(path)[0] for path in paths)
-    return Rows(tuple(row for path in paths for row in _rows(path)), " + ".join(names))
+    return Rows(tuple(row for path in paths for row in _rows(path)), AND.join(names))
 
 
 def _rows(path: Path) -> Iterator[Row]:
