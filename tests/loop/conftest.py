@@ -72,20 +72,7 @@ class Runner:
     def event(self, name: str, **payload: Any) -> dict[str, Result]:
         """Let an event happen on main, or on a pull request's branch; the jobs that ran, and how they ended."""
         self.runs += 1
-        workflow = yaml.safe_load((ROOT / ".github/workflows/retrain.yml").read_text())
-        pull = payload.get("pull_request")
-        ref = f"refs/pull/{pull['number']}/merge" if pull else "refs/heads/main"
-        github = {
-            "event_name": name,
-            "event": payload,
-            "actor": payload.get("actor", "somebody"),
-            "ref": ref,
-            "head_ref": pull["head"]["ref"] if pull else "",
-            "repository": "owner/project",
-            "server_url": self.folder.as_uri(),
-            "run_id": str(self.runs),
-            "token": "secret",
-        }
+        workflow, github = self.workflow(), self.github(name, payload)
         needs: dict[str, Any] = {}
         done: dict[str, Result] = {}
         for key, job in workflow["jobs"].items():
@@ -106,6 +93,26 @@ class Runner:
                 done[key] = self.job(key, job, workflow.get("env", {}), context)
             needs[key] = {"outputs": done[key].outputs, "result": done[key].status}
         return done
+
+    def workflow(self) -> dict[str, Any]:
+        """retrain.yml."""
+        content: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/retrain.yml").read_text())
+        return content
+
+    def github(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """The context `github` of an event."""
+        pull = payload.get("pull_request")
+        return {
+            "event_name": name,
+            "event": payload,
+            "actor": payload.get("actor", "somebody"),
+            "ref": f"refs/pull/{pull['number']}/merge" if pull else "refs/heads/main",
+            "head_ref": pull["head"]["ref"] if pull else "",
+            "repository": "owner/project",
+            "server_url": self.folder.as_uri(),
+            "run_id": str(self.runs),
+            "token": "secret",
+        }
 
     def job(self, key: str, job: Mapping[str, Any], shared: Mapping[str, str], context: dict[str, Any]) -> Result:
         """Run the steps of one job in a workspace of its own."""
@@ -244,12 +251,24 @@ def evaluate(expression: str, context: Mapping[str, Any], *, failed: bool = Fals
     return value if states_its_own or not failed else False
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+def make(folder: Path) -> Runner:
     """An empty place for a repository, with a `gh` that writes down what it is asked."""
-    folder = tmp_path_factory.mktemp("github")
-    (folder / "bin").mkdir()
+    (folder / "bin").mkdir(parents=True)
     gh = folder / "bin/gh"
     gh.write_text(GH.format(python=sys.executable, store=str(folder / "gh.json")))
     gh.chmod(0o755)
     return Runner(folder, {})
+
+
+@pytest.fixture
+def empty_runner(tmp_path: Path) -> Runner:
+    """A runner with an empty repository."""
+    made = make(tmp_path / "github")
+    run("git", "init", "--quiet", "--bare", str(made.repository), cwd=tmp_path)
+    return made
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """A runner whose repository is still to be made."""
+    return make(tmp_path_factory.mktemp("place") / "github")

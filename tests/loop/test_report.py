@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mien.data import raw
@@ -177,6 +179,25 @@ def test_rows_are_compared_with_the_revision_before_by_their_hashes(project: Pat
     assert told["base"] == base
     assert told["data"]["same"] == 4
     assert told["data"]["added"] == {"train": {"angry": 1, "disgust": 1, "fear": 1}}
+
+
+def test_a_relabelling_of_tracked_rows_is_told_and_shown(project: Path) -> None:
+    fetch("synthetic sample", rows=7)
+    commit("Seven faces")
+    path = next(Path("data/raw").glob("000_*"))
+    table = pq.read_table(path)
+    labels = pa.array([2 if label == 4 else label for label in table["emotion"].to_pylist()], pa.int8())
+    path.unlink()  # a link into DVC's cache
+    pq.write_table(table.set_column(1, table.schema.field("emotion"), labels), path)
+    dvc("add", "data/raw")
+    report.write(project / "out", Outcome("pending"), revisions.base())
+    told = content(project / "out")["data"]
+    assert told["relabelled"] == [{"split": "train", "from": "sad", "to": "fear", "rows": 1}]
+    assert told["relabelled_rows"] == [{"origin": "4.png", "from": "sad", "to": "fear"}]
+    assert (told["same"], told["added"], told["removed"]) == (6, {}, {})
+    text = (project / "out/report.md").read_text()
+    assert "| sad | fear | train | 1 |" in text
+    assert "](relabelled.png)" in text
 
 
 def test_without_an_earlier_revision_all_rows_are_new(project: Path) -> None:

@@ -66,6 +66,44 @@ def test_no_shell_line_holds_what_others_may_choose(path: Path) -> None:
     assert all("${{" not in script.replace("${{ matrix.target }}", "") for script in scripts)
 
 
+def test_a_later_report_takes_the_place_of_the_first(empty_runner: Any) -> None:
+    runner, job = empty_runner, empty_runner.workflow()["jobs"]["comment"]
+    pull = {"number": 5, "head": {"ref": "x", "repo": {"full_name": "owner/project"}}}
+    for text in ("First", "Second"):
+        runner.runs += 1
+        folder = runner.folder / "artifacts" / str(runner.runs) / "retraining"
+        folder.mkdir(parents=True)
+        (folder / "report.md").write_text(f"<!-- mien report -->\n{text}\n\n![Faces](added.png)\n")
+        (folder / "added.png").write_bytes(text.encode())
+        context = {"github": runner.github("pull_request", {"pull_request": pull}), "vars": {}, "steps": {}}
+        assert runner.job("comment", job, {}, context).status == "success"
+    bodies = [comment["body"] for comment in runner.told["comments"]]
+    assert len(bodies) == 1
+    assert "Second" in bodies[0]
+    assert "First" not in bodies[0]
+    shown = re.search(r"!\[Faces\]\(file:///\S+/raw/([0-9a-f]{40})/added\.png\)", bodies[0])
+    assert shown
+    command = ["git", "show", f"{shown[1]}:added.png"]
+    assert subprocess.check_output(command, cwd=runner.repository, text=True) == "Second"
+    refs = subprocess.check_output(["git", "for-each-ref", "--format=%(refname)"], cwd=runner.repository, text=True)
+    assert refs.split() == ["refs/mien/pull-5"], "no branch and no tag"
+
+
+def test_pictures_that_are_not_to_be_shown_stay_in_the_artifact(empty_runner: Any) -> None:
+    runner, job = empty_runner, empty_runner.workflow()["jobs"]["comment"]
+    runner.runs += 1
+    folder = runner.folder / "artifacts/1/retraining"
+    folder.mkdir(parents=True)
+    (folder / "report.md").write_text("<!-- mien report -->\n![Faces](added.png)\n")
+    pull = {"number": 5, "head": {"ref": "x", "repo": {"full_name": "owner/project"}}}
+    variables = {"MIEN_REPORT_PICTURES": "false"}
+    context = {"github": runner.github("pull_request", {"pull_request": pull}), "vars": variables, "steps": {}}
+    assert runner.job("comment", job, {}, context).status == "success"
+    (body,) = [comment["body"] for comment in runner.told["comments"]]
+    assert "![" not in body
+    assert "*Faces*, `added.png` in the [run's artifact](file://" in body
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An `mlflow server`, which this process's registry is too."""
@@ -203,9 +241,12 @@ def world(runner: Any, server: str) -> World:
     return World(runner, server)
 
 
-pytestmark = [pytest.mark.loop, pytest.mark.timeout(1800)]
+def executed(test: Any) -> Any:
+    """Mark a test that lives in the world, whose first one waits for it to be made."""
+    return pytest.mark.loop(pytest.mark.timeout(1800)(test))
 
 
+@executed
 def test_the_first_push_trains_and_promotes_a_champion(world: World) -> None:
     assert world.first["retrain"].status == "success", world.first["retrain"].log
     assert world.first["retrain"].outputs == {"code": "0"}
@@ -213,6 +254,7 @@ def test_the_first_push_trains_and_promotes_a_champion(world: World) -> None:
     assert world.report()["outcome"] == "promoted"
 
 
+@executed
 def test_what_main_is_to_keep_is_committed_with_the_mark_that_starts_nothing(world: World) -> None:
     assert world.first["keep"].status == "success", world.first["keep"].log
     assert world.first["comment"].status == "skipped"
@@ -224,12 +266,14 @@ def test_what_main_is_to_keep_is_committed_with_the_mark_that_starts_nothing(wor
         assert world.push(head, message, actor)["retrain"].status == "skipped"
 
 
+@executed
 def test_the_artifact_holds_the_bento_and_its_cards(world: World) -> None:
     folder = world.runner.folder / "artifacts/1/retraining"
     assert [path.name.split("-")[1] for path in folder.glob("bento/*.bento")] == ["v1"]
     assert {path.name for path in folder.glob("bento/*_card.md")} == {"model_card.md", "data_card.md"}
 
 
+@executed
 def test_no_change_retrains_nothing(world: World) -> None:
     head = world.main()
     jobs = world.runner.event("schedule")
@@ -241,10 +285,12 @@ def test_no_change_retrains_nothing(world: World) -> None:
     assert world.report()["outcome"] == "unchanged"
 
 
+@executed
 def test_a_pull_request_from_a_fork_runs_nothing(world: World) -> None:
     assert {job.status for job in world.pull_request("main", 9, "stranger/project").values()} == {"skipped"}
 
 
+@executed
 def test_a_good_batch_is_judged_on_its_pull_request_and_moves_nothing(world: World) -> None:
     head = world.main()
     world.begin("good")
@@ -264,6 +310,7 @@ def test_a_good_batch_is_judged_on_its_pull_request_and_moves_nothing(world: Wor
     assert world.main() == head
 
 
+@executed
 def test_its_comment_has_the_report_with_pictures_that_anybody_can_fetch(world: World) -> None:
     body = world.comment(1)
     assert "Better than the champion" in body
@@ -273,6 +320,7 @@ def test_its_comment_has_the_report_with_pictures_that_anybody_can_fetch(world: 
     assert {"added.png", "confusion_matrix.png"} <= set(kept.split())
 
 
+@executed
 def test_what_it_trained_is_committed_to_its_branch(world: World) -> None:
     world.git("fetch", "--quiet", "origin")
     assert world.git("log", "-1", "--format=%an: %s", "origin/good") == "github-actions[bot]: Retrain: judged [skip ci]"
@@ -282,6 +330,7 @@ def test_what_it_trained_is_committed_to_its_branch(world: World) -> None:
     assert {Path(name).parts[0] for name in changed} <= {"dvc.lock", "data", "models", "reports"}
 
 
+@executed
 def test_merged_it_is_promoted_without_a_second_training(world: World) -> None:
     before = world.main()
     world.begin("main")
@@ -297,6 +346,7 @@ def test_merged_it_is_promoted_without_a_second_training(world: World) -> None:
     assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
 
 
+@executed
 @pytest.mark.parametrize(("kind", "number"), [("shuffled", 21), ("blurred", 22), ("leaked", 23)])
 def test_a_poisoned_batch_is_stopped_by_validation_and_the_champion_stays(world: World, kind: str, number: int) -> None:
     jobs = world.poison(kind, number)
@@ -310,27 +360,7 @@ def test_a_poisoned_batch_is_stopped_by_validation_and_the_champion_stays(world:
     assert promotions.read("mien").champion == "2"
 
 
-def test_a_relabelling_shows_in_the_data_diff_and_its_comment_is_written_anew(world: World) -> None:
-    world.begin("relabel")
-    path = next((world.clone / "data/raw").glob("000_*.parquet"))
-    table = pq.read_table(path)
-    labels = table["emotion"].to_pylist()
-    sad = [row for row, label in enumerate(labels) if label == 4][:5]
-    for row in sad:
-        labels[row] = 2
-    path.unlink()  # a link into DVC's cache
-    pq.write_table(table.set_column(1, table.schema.field("emotion"), [labels]), path)
-    world.dvc("add", "data/raw")
-    world.share("Call five sad faces afraid", "relabel")
-    world.mien("report", "--base", "origin/main")
-    told = json.loads((world.clone / "retraining/report.json").read_text())
-    assert told["outcome"] == "pending"
-    assert told["data"]["relabelled"] == [{"split": "train", "from": "sad", "to": "fear", "rows": 5}]
-    assert not told["data"]["added"]
-    assert not told["data"]["removed"]
-    assert (world.clone / "retraining/relabelled.png").exists()
-
-
+@executed
 def test_a_worse_model_is_refused_on_main_and_the_champion_stays(world: World) -> None:
     before = world.main()
     world.begin("main")
