@@ -36,6 +36,14 @@ setup: $(READY)  ## make .venv with the locked requirements
 demo: $(READY)  ## run the whole pipeline on drawn faces, in demo/
 	$(BIN)/mien demo
 
+.PHONY: story
+story: $(READY)  ## replay the loop on drawn faces, in story/: good batch, poisoned batch, rollback
+	$(BIN)/mien story
+
+.PHONY: retrain
+retrain: $(READY)  ## fetch, retrain, judge, promote, keep and report (ARGS=--no-promote: only judge)
+	@code=0; $(BIN)/mien retrain $(ARGS) || code=$$?; case $$code in 0 | 10 | 11) ;; *) exit $$code ;; esac
+
 .PHONY: test
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

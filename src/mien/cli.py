@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from mien.cli_fetch import fetch
+from mien.cli_loop import report, retrain, story
 from mien.cli_registry import champion, lineage, rollback
 from mien.cli_serving import predict, video, webcam
 from mien.errors import MienError
@@ -50,7 +51,7 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-for command in (fetch, champion, rollback, lineage, predict, video, webcam):
+for command in (fetch, champion, rollback, lineage, report, retrain, story, predict, video, webcam):
     main.add_command(command)
 
 
@@ -72,12 +73,11 @@ def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
 @path_option("--report", "JSON file to write.", default=Path("reports/validation.json"))
 @path_option("--data-docs", "Folder for Great Expectations' pages.", default=Path("reports/data_docs"))
 @path_option("--passed", "File that names the data, written only where they passed.", default=None)
+@path_option("--raw", "Folder that `fetch` makes: then each batch is judged by itself.", default=None)
 @path_option("--learn", "Write a profile learnt from these data, known to be genuine, and check nothing.", default=None)
 @click.option("--about", default="", help="With --learn: where the data come from.")
 @click.pass_obj
-def validate(
-    params: Path, prepared: Path, report: Path, data_docs: Path, passed: Path | None, learn: Path | None, about: str
-) -> None:
+def validate(params: Path, /, prepared: Path, learn: Path | None, about: str, **paths: Any) -> None:
     """Hold the data against their profile; stop the pipeline where they fail."""
     loaded = load(params)
     from mien.stages import validate as stage
@@ -85,7 +85,7 @@ def validate(
     if learn:
         stage.learn(prepared, learn, about)
     else:
-        stage.run(prepared, report, data_docs, loaded, passed)
+        stage.run(prepared, params=loaded, **paths)
 
 
 @main.command()
@@ -147,13 +147,17 @@ def evaluate(params: Path, prepared: Path, models: Path, train_reports: Path, re
 @path_option("--train-reports", "Folder of the reports that `train` wrote.")
 @report_option
 @path_option("--cards", "Folder for the model card and the data card.")
+@click.option("--judge", is_flag=True, help="Write only the report: register nothing, move no alias.")
 @click.pass_obj
-def promote(params: Path, /, report: Path, cards: Path, **inputs: Path) -> None:
+def promote(params: Path, /, report: Path, cards: Path, judge: bool, **inputs: Path) -> None:
     """Register the winner in MLflow; make it champion where it passes the gate and beats the incumbent."""
     loaded = load(params)
     from mien.stages import promote as stage
 
-    stage.run(stage.Inputs(**inputs), report, cards, loaded)
+    if judge:
+        stage.judge(stage.Inputs(**inputs), report, loaded)
+    else:
+        stage.run(stage.Inputs(**inputs), report, cards, loaded)
 
 
 @main.command()

@@ -108,6 +108,12 @@ class Desk:
         )
         return self.report()
 
+    def judge(self) -> dict[str, Any]:
+        """Ask what the stage would decide; its report."""
+        promote.judge(self.inputs(), self.root / "judgement.json", self.params)
+        report: dict[str, Any] = json.loads((self.root / "judgement.json").read_text())
+        return report
+
     def inputs(self) -> Inputs:
         """What the stage reads."""
         root = self.root
@@ -193,6 +199,38 @@ def test_a_worse_winner_is_registered_as_challenger_and_the_champion_stays(desk:
     assert tracking.aliases("mien") == {"champion": "1", "challenger": "2"}
     assert promotions.read("mien").entries[-1].kind == "refusal"
     assert "Not promoted" in (desk.root / "cards" / "model_card.md").read_text()
+
+
+def test_a_judgement_says_what_promote_would_decide_and_leaves_everything_as_it_is(desk: Desk) -> None:
+    desk.train(POOR)
+    desk.promote()
+    before = desk.report(), promotions.read("mien"), tracking.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
+    desk.train(GOOD, "vgg16")
+    told = desk.judge()
+    assert (told["promoted"], told["judged_only"], told["version"]) == (True, True, "")
+    assert "vgg16 (not registered, macro-F1" in told["reason"]
+    after = desk.report(), promotions.read("mien"), tracking.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
+    assert after == before
+    assert len(tracking.versions("mien")) == 1
+    report = desk.promote()
+    same = ("promoted", "comparison")
+    assert [report[key] for key in same] == [told[key] for key in same]
+    quick = {"milliseconds": 0}
+    assert report["scores"]["champion"] | quick == told["scores"]["champion"] | quick
+
+
+def test_a_judgement_without_any_champion_fails_nothing(desk: Desk) -> None:
+    desk.train(POOR)
+    assert desk.judge()["promoted"]
+    assert tracking.versions("mien") == []
+
+
+def test_the_champion_itself_is_judged_to_be_champion_already(desk: Desk) -> None:
+    desk.train()
+    desk.promote()
+    told = desk.judge()
+    assert (told["promoted"], told["version"]) == (False, "1")
+    assert "is champion already" in told["reason"]
 
 
 def test_a_lead_that_is_noise_keeps_the_champion(desk: Desk) -> None:

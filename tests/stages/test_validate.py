@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mien.data import profile
+from mien.data import profile, sources
 from mien.errors import MienError
+from mien.loop import batches
 from mien.params import Params
-from mien.stages import validate
+from mien.stages import prepare, validate
 
 
 def outputs(folder: Path) -> tuple[Path, Path]:
@@ -135,3 +136,27 @@ def test_statistics_that_are_no_table_are_refused(spoilt: Path, params: Params, 
     (spoilt / "statistics.parquet").write_bytes(b"nothing")
     with pytest.raises(MienError, match=r"dvc repro -f prepare"):
         validate.run(spoilt, *outputs(tmp_path), params)
+
+
+def test_a_later_batch_is_judged_by_itself(params: Params, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    sources.write(sources.sample(rows=700), raw)
+    faces = batches.drawn(140, seed=3)
+    for name, later in {"good": faces, "bad": batches.blurred(batches.drawn(140, seed=4))}.items():
+        batches.write(tmp_path / f"{name}.csv", later)
+        sources.write(sources.csv(tmp_path / f"{name}.csv").renamed("synthetic sample"), raw, append=True)
+        prepare.run(raw, tmp_path / "prepared", tmp_path / "plots", params, progress=False)
+        report, docs = outputs(tmp_path)
+        if name == "good":
+            validate.run(tmp_path / "prepared", report, docs, params, raw=raw)
+            continue
+        with pytest.raises(MienError, match=r"sharpness\.002_synthetic_sample"):
+            validate.run(tmp_path / "prepared", report, docs, params, raw=raw)
+    failed = [e["name"] for e in json.loads(report.read_text())["expectations"] if not e["success"]]
+    assert [name for name in failed if not name.endswith(".002_synthetic_sample")] == [], "the good ones are not blamed"
+
+
+def test_raw_rows_that_were_not_prepared_are_refused(prepared: Path, params: Params, tmp_path: Path) -> None:
+    sources.write(sources.sample(rows=42), tmp_path / "raw")
+    with pytest.raises(MienError, match="holds 42 rows, but 700 were prepared"):
+        validate.run(prepared, *outputs(tmp_path), params, raw=tmp_path / "raw")

@@ -225,7 +225,8 @@ def withdrawal(case: Case, _: Promote) -> str | None:
 
 
 def _named(exam: Exam) -> str:
-    return f"{exam.family} (version {exam.version}, macro-F1 {exam.macro_f1:.4f})"
+    named = f"version {exam.version}" if exam.version else "not registered"
+    return f"{exam.family} ({named}, macro-F1 {exam.macro_f1:.4f})"
 
 
 def _gain(found: Comparison, limits: Promote) -> str:

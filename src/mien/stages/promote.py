@@ -22,6 +22,7 @@ from mien.registry import card, data_card, gate, lineage, model_card, promotions
 from mien.registry.card import Facts
 from mien.registry.gate import Case, Comparison, Exam, Verdict
 from mien.registry.promotions import Entry, Log
+from mien.registry.tracking import Version
 from mien.serving.runtime import Runtime
 
 METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
@@ -61,12 +62,7 @@ class Challenger:
 
 def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
     """Write `report` and the `folder` of cards; raises MienError, after that, where there is no champion at all."""
-    content, info = read_json(inputs.evaluation, made_by="dvc repro evaluate"), dataset.read_info(inputs.prepared)
-    if content["data"]["digest"] != info["digest"]:
-        raise MienError(
-            f"{inputs.evaluation} is not of the data in {inputs.prepared}. Evaluate them: dvc repro evaluate."
-        )
-    name = params.promote.model
+    content, info, name = _evaluated(inputs), dataset.read_info(inputs.prepared), params.promote.model
     challenger = register(content, inputs, name)
     finished = promotions.settle(name)
     told = decide(challenger, inputs, params, finished)
@@ -80,24 +76,30 @@ def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
         raise MienError(told["reason"])
 
 
+def judge(inputs: Inputs, report: Path, params: Params) -> None:
+    """Write what `run` would decide now, and leave registry, log, aliases and cards as they are."""
+    content, name = _evaluated(inputs), params.promote.model
+    onnx, tags = _winner(content, inputs)
+    known = tracking.version_with(name, "onnx_sha256", tags["onnx_sha256"])
+    family, version = content["winner"], known.version if known else ""
+    training, run_id = optional(inputs.train_reports / f"{family}.json"), content["families"][family]["run_id"]
+    challenger = Challenger(version, family, run_id, onnx, tags, training, content)
+    faces, log = dataset.read_split(inputs.prepared, "validation").without_leaks(), promotions.read(name)
+    champion = tracking.version(name, log.champion) if log.champion else None
+    exam = sit(version, onnx, tags, faces, params)
+    if _same(champion, challenger):
+        told = _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished=False)
+    else:
+        told, _, _ = weigh(challenger, exam, champion, log, faces, inputs, params)
+    write_json(report, _rounded(told | {"judged_only": True, "log_entry": None}))
+
+
 def register(content: Mapping[str, Any], inputs: Inputs, name: str) -> Challenger:
     """Make the winner a version of the model `name`, unless it is one."""
-    family, data = content["winner"], content["data"]
-    onnx, entry = inputs.models / family / tracking.MODEL_FILE, content["families"][family]
-    sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest() if onnx.exists() else "no file"
-    if sha256 != entry["onnx_sha256"]:
-        raise MienError(f"{onnx} is not the file that was evaluated. Evaluate it: dvc repro evaluate.")
-    scores = {f"validation_{key}": entry["validation"][key] for key in METRICS}
+    family = content["winner"]
+    onnx, tags = _winner(content, inputs)
+    scores = {f"validation_{key}": content["families"][family]["validation"][key] for key in METRICS}
     scores |= {f"test_{key}": content["test"][key] for key in METRICS}
-    tags = lineage.tags(family) | {
-        "family": family,
-        "onnx_sha256": sha256,
-        "validation_macro_f1": str(scores["validation_macro_f1"]),
-        "temperature": str(content["temperature"]),
-        "data.name": data["name"],
-        "data.digest": data["digest"],
-        "synthetic": str(data["synthetic"]).lower(),
-    }
     run_id = _run_of(content, onnx, name)
     version = tracking.register(name, run_id, tags, scores)
     tracking.attach(run_id, inputs.plots, "evaluation")
@@ -116,14 +118,10 @@ def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: boo
     for _ in range(ATTEMPTS):
         log = promotions.read(name)
         champion = tracking.version(name, log.champion) if log.champion else None
-        if champion and champion.tags.get("onnx_sha256") == challenger.tags["onnx_sha256"]:
+        if _same(champion, challenger):
             return _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished)
         promotions.challenge(name, challenger.version)
-        incumbent = sit_again(name, champion, faces, params) if champion else None
-        comparison = gate.compare(faces.labels, exam, incumbent, params.promote, params.seed) if incumbent else None
-        case = gather(challenger, exam, incumbent, comparison, inputs, log)
-        verdict = gate.judge(case, params.promote)
-        told = _report(challenger, case, verdict, name, champion.tags if champion else {})
+        told, case, verdict = weigh(challenger, exam, champion, log, faces, inputs, params)
         entry = record(name, case, verdict, told, log)
         if not entry.void:
             promotions.settle(name)
@@ -131,6 +129,18 @@ def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: boo
     raise MienError(
         f"The champion of {name!r} changed {ATTEMPTS} times while it was judged. Repeat: dvc repro promote."
     )
+
+
+def weigh(
+    challenger: Challenger, exam: Exam, champion: Version | None, log: Log, faces: Split, inputs: Inputs, params: Params
+) -> tuple[dict[str, Any], Case, Verdict]:
+    """Hold the challenger against the champion and the rules; changes nothing."""
+    name = params.promote.model
+    incumbent = sit_again(name, champion, faces, params) if champion else None
+    comparison = gate.compare(faces.labels, exam, incumbent, params.promote, params.seed) if incumbent else None
+    case = gather(challenger, exam, incumbent, comparison, inputs, log)
+    verdict = gate.judge(case, params.promote)
+    return _report(challenger, case, verdict, name, champion.tags if champion else {}), case, verdict
 
 
 def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> Exam:
@@ -200,6 +210,38 @@ def record(name: str, case: Case, verdict: Verdict, told: Mapping[str, Any], log
 def optional(path: Path) -> dict[str, Any]:
     """A report that may be missing: the rules, not a crash, say what that means."""
     return read_json(path, made_by="dvc repro") if path.exists() else {}
+
+
+def _evaluated(inputs: Inputs) -> dict[str, Any]:
+    """The evaluation, if it is of the data that are there."""
+    content, info = read_json(inputs.evaluation, made_by="dvc repro evaluate"), dataset.read_info(inputs.prepared)
+    if content["data"]["digest"] != info["digest"]:
+        raise MienError(
+            f"{inputs.evaluation} is not of the data in {inputs.prepared}. Evaluate them: dvc repro evaluate."
+        )
+    return content
+
+
+def _winner(content: Mapping[str, Any], inputs: Inputs) -> tuple[Path, dict[str, str]]:
+    """The winner's file, if it is the one that was evaluated, and the tags that its version is to have."""
+    family, data = content["winner"], content["data"]
+    onnx, entry = inputs.models / family / tracking.MODEL_FILE, content["families"][family]
+    sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest() if onnx.exists() else "no file"
+    if sha256 != entry["onnx_sha256"]:
+        raise MienError(f"{onnx} is not the file that was evaluated. Evaluate it: dvc repro evaluate.")
+    return onnx, lineage.tags(family) | {
+        "family": family,
+        "onnx_sha256": sha256,
+        "validation_macro_f1": str(entry["validation"]["macro_f1"]),
+        "temperature": str(content["temperature"]),
+        "data.name": data["name"],
+        "data.digest": data["digest"],
+        "synthetic": str(data["synthetic"]).lower(),
+    }
+
+
+def _same(champion: Version | None, challenger: Challenger) -> bool:
+    return champion is not None and champion.tags.get("onnx_sha256") == challenger.tags["onnx_sha256"]
 
 
 def _standing(challenger: Challenger, case: Case, log: Log, params: Params, finished: bool) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mien.data import checkpoint, learnt
 from mien.data import profile as profiles
@@ -13,6 +15,7 @@ from mien.data.data_docs import write as write_data_docs
 from mien.data.dataset import Split, read_info, read_split
 from mien.data.evidence import collect
 from mien.data.expectations import expectations
+from mien.data.raw import head, listed
 from mien.emotions import SPLITS
 from mien.errors import MienError
 from mien.files import write_json
@@ -28,13 +31,17 @@ SHOWN = 6
 """Failures that the error message spells out; the report holds all."""
 
 
-def run(prepared: Path, report: Path, data_docs: Path, params: Params, passed: Path | None = None) -> None:
+def run(
+    prepared: Path, report: Path, data_docs: Path, params: Params, passed: Path | None = None, raw: Path | None = None
+) -> None:
     """Write `report` (JSON) and the Data Docs, then raise MienError if a critical expectation failed.
 
     `passed` is written only for data that may be trained on. It names them and nothing else, so that a change of the
-    checks does not train anew.
+    checks does not train anew. `raw` tells which rows are of which batch.
     """
     info, statistics, splits = read(prepared)
+    if raw:
+        statistics["batch"] = batches(raw, len(statistics))
     profile = profiles.load(params.validate.profile, info["name"])
     evidence = collect(statistics, splits, profile, params.validate.probe)
     result = checkpoint.run(expectations(profile, evidence, params.validate.class_drift), evidence)
@@ -65,6 +72,17 @@ def read(prepared: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Split]
     if missing:
         raise MienError(f"{path} lacks {', '.join(missing)}. Make it anew with `dvc repro -f prepare`.")
     return info, statistics, {name: read_split(prepared, name) for name in SPLITS}
+
+
+def batches(raw: Path, rows: int) -> NDArray[np.str_]:
+    """The raw file of each of the `rows` prepared rows, which stand in the files' order."""
+    files = listed(raw)
+    found = np.repeat([file.stem for file in files], [head(file)[1] for file in files]) if files else np.array([], str)
+    if len(found) != rows:
+        raise MienError(
+            f"{raw} holds {len(found):,} rows, but {rows:,} were prepared. Prepare them anew: dvc repro prepare."
+        )
+    return found
 
 
 def summarise(result: Result, profile: profiles.Profile, info: Mapping[str, Any]) -> dict[str, Any]:
