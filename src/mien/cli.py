@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mien.cli_drift import drift
 from mien.cli_fetch import fetch
 from mien.cli_registry import champion, lineage, rollback
 from mien.cli_serving import predict, video, webcam
@@ -50,7 +51,7 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-for command in (fetch, champion, rollback, lineage, predict, video, webcam):
+for command in (fetch, champion, rollback, lineage, drift, predict, video, webcam):
     main.add_command(command)
 
 
