@@ -1,5 +1,6 @@
 """Counts over windows of time on disk: lines of JSON that may be added up, one file a day and process."""
 
+import errno
 import json
 import os
 import platform
@@ -102,14 +103,10 @@ def _append(path: Path, data: bytes) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(file).st_size
-        try:
-            written = os.write(file, data)
-        except OSError:
-            written = 0
-        if written < len(data):
-            # A full disk takes the beginning of a line; the rest of it never comes.
+        if os.write(file, data) < len(data):
+            # A disk that fills up takes the beginning of a line, and says so only at the next write.
             os.ftruncate(file, size)
-            raise OSError(f"{path}: no room for {len(data)} bytes")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(file)
 
