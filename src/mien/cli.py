@@ -1,9 +1,12 @@
 """The command `mien`: one command per stage, plus those for people. Heavy imports wait inside the commands."""
 
+import errno
+import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -13,6 +16,9 @@ from mien.cli_registry import champion, lineage, rollback
 from mien.cli_serving import predict, video, webcam
 from mien.errors import MienError
 from mien.params import load
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without room."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,9 +31,22 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MienError as error:
-            click.secho("error: ", fg="red", err=True, nl=False)
-            click.echo(str(error), err=True)
-            sys.exit(1)
+            _fail(str(error), error.__cause__)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            place = f" at {error.filename}" if error.filename else ""
+            _fail(f"{os.strerror(error.errno)}{place}. Free the disk and repeat the command.", error)
+
+
+def _fail(message: str, cause: BaseException | None) -> NoReturn:
+    click.secho("error: ", fg="red", err=True, nl=False)
+    click.echo(message, err=True)
+    if "h5py" in sys.modules and isinstance(cause, OSError) and cause.errno in FULL:
+        # HDF5 crashes an interpreter that ends in good order with a file open that the disk did not take.
+        sys.stdout.flush()
+        os._exit(1)
+    sys.exit(1)
 
 
 def path_option(name: str, text: str, **more: Any) -> Callable[[Command], Command]:
@@ -98,6 +117,8 @@ def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
     """Search FAMILY's hyperparameters with Optuna."""
     loaded = load(params)
     loaded.family(family)
+    # Optuna tells of a failed trial by a traceback; the command does it in a sentence.
+    logging.getLogger("optuna.study._optimize").setLevel(logging.ERROR)
     from mien.stages import tune as stage
 
     stage.run(family, prepared, report, loaded)

@@ -1,6 +1,7 @@
 """Write files whole or not at all: beside the target first, then renamed over it."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +24,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise MienError(f"Cannot write {path}: {error.strerror or error}. Free the disk or mend the rights.") from error
+        # Libraries put pages into strerror; the system has a word for each number.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise MienError(f"Cannot write {path}: {reason}. Free the disk or mend the rights.") from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -17,7 +17,7 @@ from mien.errors import MienError
 from mien.params import Params
 from mien.registry import tracking
 from mien.serving import detector_file
-from mien.serving.champion import Card, read_card
+from mien.serving.champion import CHAMPION_VARIABLE, Card, read_card
 from mien.stages import package
 from mien.windows import PROFILE_FILE
 
@@ -100,7 +100,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "reports" / "promotion.json").write_text('{"model": "mien"}')
     monkeypatch.chdir(root)
     monkeypatch.setenv("BENTOML_HOME", str(root / "bentoml"))
-    monkeypatch.delenv(detector_file.YUNET_VARIABLE, raising=False)
+    for name in (CHAMPION_VARIABLE, detector_file.YUNET_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
     return root
 
 
