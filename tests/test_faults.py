@@ -1,5 +1,6 @@
 """kill -9, a full disk and a failing remote: what was there stays, the message helps, and the next run carries on."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,11 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from mien.cli import main
 from mien.data import sources
 from mien.demo import lay_out
+from mien.errors import MienError
 from mien.registry import promotions, tracking
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ stage, _, target = os.environ.get("KILL_AT", "").partition("=")
 if stage and sys.orig_argv[1].endswith("mien") and sys.orig_argv[2] == stage:
 
     def kill(event, arguments):
-        if event == "os.rename" and target in os.path.basename(os.fspath(arguments[1])):
+        if event == "os.rename" and target == os.path.basename(os.fspath(arguments[1])):
             os.killpg(0, signal.SIGKILL)  # DVC and its shell too, as a machine without power does
 
     sys.addaudithook(kill)
@@ -46,7 +46,7 @@ SPOTS = (
     ("prepare", "prepared", "just before the new folder takes the old one's place"),
     ("validate", "index.html", "between its report and its pages"),
     ("tune", "cnn.json", "after the last trial, before the report"),
-    ("train", "last-0002", "in the second epoch's checkpoint"),
+    ("train", "last-0002.weights.h5", "in the second epoch's checkpoint"),
     ("evaluate", "evaluation.json", "after the plots, before the report"),
     ("promote", "promotion.json", "after the log and the aliases, before the report"),
     ("package", "champion", "while the champion's folder is exchanged"),
@@ -117,6 +117,9 @@ def test_a_pipeline_killed_in_each_stage_carries_on_where_it_was(survivor: dict[
         assert ran(survivor[stage]) == [*again, stage] if stage != "end" else again, "no finished stage runs again"
     assert "epoch 2/2" in survivor["evaluate"]
     assert "epoch 1/2" not in survivor["evaluate"], "the epoch that was checkpointed is not trained again"
+    litter = list((project / "reports" / "tune").glob(".*-cnn.json"))
+    assert litter, "a writer that is killed cannot clean up"
+    shutil.copy(litter[0], project / "reports" / "train")  # a folder that the evaluation depends on
     done = dvc(project, "status")
     assert "up to date" in done.stdout, done.stdout
 
@@ -140,3 +143,118 @@ def test_after_the_kills_one_version_is_champion_and_what_is_served_is_whole(
         "champion.json", "data_card.html", "data_card.md", "model.onnx", "model_card.html", "model_card.md",
         "training_profile.json",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    place = tmp_path / "full"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(place: Path, room: int = 0) -> None:
+    """Leave so many bytes of the file system free."""
+    with (place / "filler").open("wb", buffering=0) as filler:
+        try:
+            while filler.write(bytes(4096)):
+                pass
+        except OSError:
+            filler.truncate(filler.tell() - room)
+
+
+def contents(place: Path) -> dict[str, str]:
+    files = (path for path in sorted(place.rglob("*")) if path.is_file() and path.name != "filler")
+    return {str(path.relative_to(place)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
+
+
+OUTPUTS = {
+    "prepare": ["--raw", "data/raw", "--prepared", "{}/data/prepared", "--plots", "{}/reports/data"],
+    "validate": ["--prepared", "data/prepared", "--report", "{}/reports/validation.json",
+                 "--data-docs", "{}/reports/data_docs"],
+    "train": ["cnn", "--prepared", "data/prepared", "--tuned", "reports/tune/cnn.json", "--model", "{}/models/cnn",
+              "--report", "{}/reports/train/cnn.json", "--checkpoints", "{}/checkpoints"],
+    "evaluate": ["--prepared", "data/prepared", "--models", "models", "--train-reports", "reports/train",
+                 "--report", "{}/reports/evaluation.json", "--plots", "{}/reports/plots"],
+    "package": ["--promotion", "reports/promotion.json", "--champion", "{}/models/champion",
+                "--report", "{}/reports/bento.json"],
+}  # fmt: skip
+"""Each stage's options, with its outputs on another file system."""
+
+
+@pytest.mark.usefixtures("survivor")
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_a_full_disk_is_one_message_and_leaves_what_was_there(
+    stage: str, project: Path, full: Path, tmp_path: Path
+) -> None:
+    for name in ("data/prepared", "reports/data", "reports/plots", "models"):
+        shutil.copytree(project / name, full / name, ignore=shutil.ignore_patterns(".*"))
+    for path in (project / "reports").glob("*.json"):
+        shutil.copy(path, full / "reports")
+    before = contents(full)
+    fill(full, room=8192)
+    options = [option.format(full) for option in OUTPUTS[stage]]
+    own = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "MIEN_CHAMPION")}
+    done = subprocess.run(
+        [sys.executable, "-m", "mien", stage, *options],
+        cwd=project,
+        env={**own, "BENTOML_HOME": str(tmp_path / "bentoml")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "error: " in done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Free the disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert before.items() <= contents(full).items()
+    assert not [name for name in contents(full) if "/." in name], "no half of a file is left"
+
+
+def test_a_tracking_database_on_a_full_disk_says_so(
+    full: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, full / "mlflow.db")
+    fill(full)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{full}/mlflow.db")
+    monkeypatch.chdir(full)
+    with pytest.raises(MienError, match=r"MLflow at sqlite.* refused: .*disk is full"), tracking.run("mien", "a run"):
+        pass
+
+
+def test_a_push_that_fails_half_way_is_completed_by_the_next(tmp_path: Path) -> None:
+    origin, clone, remote = tmp_path / "origin", tmp_path / "clone", tmp_path / "remote"
+    raw = origin / "data" / "raw"
+    raw.mkdir(parents=True)
+    batches = {f"00{number}.parquet": f"faces {number}".encode() for number in range(6)}
+    for name, content in batches.items():
+        (raw / name).write_bytes(content)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "init", "-q", "-b", "main", "."], cwd=origin, check=True)
+    for command in (["init", "--quiet"], ["add", "--quiet", "data/raw"], ["remote", "add", "-d", "s", str(remote)]):
+        assert dvc(origin, *command).returncode == 0
+    subprocess.run([*git, "add", "-A"], cwd=origin, check=True)
+    subprocess.run([*git, "commit", "-qm", "data"], cwd=origin, check=True)
+    # A file where the remote wants a folder: one batch cannot be written, whoever asks.
+    digest = hashlib.md5(batches["003.parquet"]).hexdigest()
+    broken = remote / "files" / "md5" / digest[:2]
+    broken.parent.mkdir(parents=True)
+    broken.touch()
+    done = dvc(origin, "push")
+    assert done.returncode != 0
+    assert "failed" in done.stdout + done.stderr
+    assert not list(remote.rglob("*.dir")), "the list of the batches comes last, so that half a push is none"
+    subprocess.run([*git, "clone", "-q", str(origin), str(clone)], check=True)
+    assert dvc(clone, "pull").returncode != 0
+    broken.unlink()
+    done = dvc(origin, "push")
+    assert done.returncode == 0, done.stderr
+    assert dvc(clone, "pull").returncode == 0
+    assert {path.name: path.read_bytes() for path in (clone / "data" / "raw").iterdir()} == batches
