@@ -31,21 +31,17 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MienError as error:
-            _fail(str(error), error.__cause__)
+            _fail(str(error))
         except OSError as error:
             if error.errno not in FULL:
                 raise
             place = f" at {error.filename}" if error.filename else ""
-            _fail(f"{os.strerror(error.errno)}{place}. Free the disk and repeat the command.", error)
+            _fail(f"{os.strerror(error.errno)}{place}. Free the disk and repeat the command.")
 
 
-def _fail(message: str, cause: BaseException | None) -> NoReturn:
+def _fail(message: str) -> NoReturn:
     click.secho("error: ", fg="red", err=True, nl=False)
     click.echo(message, err=True)
-    if "h5py" in sys.modules and isinstance(cause, OSError) and cause.errno in FULL:
-        # HDF5 crashes an interpreter that ends in good order with a file open that the disk did not take.
-        sys.stdout.flush()
-        os._exit(1)
     sys.exit(1)
 
 

@@ -319,12 +319,18 @@ def set_alias(model_name: str, alias: str, version: str) -> None:
 def download(model_name: str, version: str, folder: Path) -> Path:
     """Fetch a version's files into `folder`; answers the path of its ONNX file."""
     client = _client()
-    with _answering(), TemporaryDirectory() as temporary:
-        from mlflow.artifacts import download_artifacts
+    with TemporaryDirectory() as temporary:
+        with _answering():
+            from mlflow.artifacts import download_artifacts
 
-        source = client.get_model_version_download_uri(model_name, version)
-        local = download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri())
-        shutil.copytree(local, folder, dirs_exist_ok=True)
+            source = client.get_model_version_download_uri(model_name, version)
+            local = download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri())
+        try:
+            shutil.copytree(local, folder, dirs_exist_ok=True)
+        except OSError as error:
+            # shutil gathers what went wrong with each file.
+            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+            raise MienError(f"Cannot write {folder}: {reason}. Free the disk or mend the rights.") from error
     return folder / MODEL_FILE
 
 

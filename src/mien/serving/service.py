@@ -49,7 +49,7 @@ class Mien:
         if self.observer:
             self.mien.observe = self.observer.saw
 
-    @bentoml.on_shutdown
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Write what was counted for `mien drift`."""
         if self.observer:
