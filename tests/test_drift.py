@@ -232,3 +232,28 @@ def test_a_property_reads_as_a_sentence(training: Counts, served: Faces, params:
     assert ", was " in said["brightness"]
     assert said["photos"] == "no face 10.0%"
     assert said["face_size"] == ""
+
+
+@pytest.mark.real_data
+def test_real_test_faces_are_no_drift_against_the_shipped_profile_until_the_light_goes(
+    fer2013_folder: Path, params: Params
+) -> None:
+    import pyarrow.parquet as pq
+
+    from mien.data.quality import decode
+    from mien.serving.champion import SHIPPED
+    from mien.serving.predict import Mien
+
+    table = pq.read_table(fer2013_folder / "fer2013.parquet", filters=[("usage", "=", "PrivateTest")])
+    faces = np.stack([decode(data, "row") for data in table["image"].to_pylist()])
+    champion = Mien(SHIPPED, threads=None)
+
+    def seen(some: Faces) -> Counts:
+        return histograms.of(some, champion.runtime.predict(some.astype(np.float32)[..., None]))
+
+    training_profile = windows.read_profile(SHIPPED)["counts"]
+    assert drift.worst(drift.compare(training_profile, seen(faces), params.drift)) == "none"
+    assert drift.worst(drift.compare(training_profile, seen(faces[1000:1600]), params.drift)) == "none"
+    assert "brightness" in moved(training_profile, seen((faces * 0.8).astype(np.uint8)), params)
+    blurred = np.stack([cv2.GaussianBlur(face_, (0, 0), 1.0) for face_ in faces]).astype(np.uint8)
+    assert "sharpness" in moved(training_profile, seen(blurred), params)
