@@ -23,6 +23,8 @@ from mien.registry import promotions, tracking
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.timeout(900)
+
 KILLER = """
 import os, signal, sys
 
@@ -111,7 +113,6 @@ def ran(output: str) -> list[str]:
     return [line.split("'")[1].partition("@")[0] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-@pytest.mark.timeout(900)
 def test_a_pipeline_killed_in_each_stage_carries_on_where_it_was(survivor: dict[str, str], project: Path) -> None:
     stages = [stage for stage, _, _ in SPOTS]
     for before, stage in zip([None, *stages], [*stages, "end"], strict=True):
