@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_a_users_mistake_is_one_message_and_exit_code_one(
     assert result.stderr.startswith("error: ")
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_full_disk_is_one_message_wherever_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "optuna.log")
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("mien.demo.run", fill)
+    result = CliRunner().invoke(main, ["demo"])
+    assert (result.exit_code, result.stderr) == (
+        1, "error: No space left on device at optuna.log. Free the disk and repeat the command.\n"
+    )  # fmt: skip
 
 
 def test_a_demo_outside_the_project_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,25 @@
 """The command `mien`: one command per stage, plus those for people. Heavy imports wait inside the commands."""
 
+import errno
+import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
+from mien.cli_drift import drift
 from mien.cli_fetch import fetch
 from mien.cli_loop import report, retrain, story
 from mien.cli_registry import champion, lineage, rollback
 from mien.cli_serving import predict, video, webcam
 from mien.errors import MienError
 from mien.params import load
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without room."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,9 +32,18 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MienError as error:
-            click.secho("error: ", fg="red", err=True, nl=False)
-            click.echo(str(error), err=True)
-            sys.exit(1)
+            _fail(str(error))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            place = f" at {error.filename}" if error.filename else ""
+            _fail(f"{os.strerror(error.errno)}{place}. Free the disk and repeat the command.")
+
+
+def _fail(message: str) -> NoReturn:
+    click.secho("error: ", fg="red", err=True, nl=False)
+    click.echo(message, err=True)
+    sys.exit(1)
 
 
 def path_option(name: str, text: str, **more: Any) -> Callable[[Command], Command]:
@@ -51,7 +67,7 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-for command in (fetch, champion, rollback, lineage, report, retrain, story, predict, video, webcam):
+for command in (fetch, champion, rollback, lineage, report, retrain, story, drift, predict, video, webcam):
     main.add_command(command)
 
 
@@ -97,6 +113,8 @@ def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
     """Search FAMILY's hyperparameters with Optuna."""
     loaded = load(params)
     loaded.family(family)
+    # Optuna tells of a failed trial by a traceback; the command does it in a sentence.
+    logging.getLogger("optuna.study._optimize").setLevel(logging.ERROR)
     from mien.stages import tune as stage
 
     stage.run(family, prepared, report, loaded)

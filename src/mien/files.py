@@ -1,6 +1,9 @@
 """Write files whole or not at all: beside the target first, then renamed over it."""
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 from mien.errors import MienError
+
+HDF5_ROOM = 2**24
+"""Bytes that must be free for the first of its files in a folder."""
 
 
 @contextmanager
@@ -23,7 +29,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise MienError(f"Cannot write {path}: {error.strerror or error}. Free the disk or mend the rights.") from error
+        # Libraries put pages into strerror; the system has a word for each number.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise MienError(f"Cannot write {path}: {reason}. Free the disk or mend the rights.") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -32,7 +40,17 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, then rename it to `path`, as `replacing` does."""
     with replacing(path) as temporary:
+        if path.suffix == ".h5":
+            _make_sure_of_room(path)
         write(temporary)
+
+
+def _make_sure_of_room(path: Path) -> None:
+    """Raise OSError where the disk has no room for one more file like those beside `path`."""
+    # HDF5 crashes the whole process, with a screen of traces, over a file that the disk does not take to its end.
+    largest = max((beside.stat().st_size for beside in path.parent.glob("*.h5")), default=0)
+    if shutil.disk_usage(path.parent).free < max(HDF5_ROOM, 1.25 * largest):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -163,6 +163,19 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """From when on served faces count as drifted: a PSI of `psi` that chance explains with at most `alpha`.
+
+    `watch` is the PSI that is worth a look; below `faces` faces (or photos) nothing is said.
+    """
+
+    faces: Annotated[int, between(1)]
+    watch: Annotated[float, between(0)]
+    psi: Annotated[float, between(0)]
+    alpha: Annotated[float, between(0, 1)]
+
+
+@dataclass(frozen=True)
 class Params:
     """The whole of params.yaml."""
 
@@ -174,6 +187,7 @@ class Params:
     evaluate: Evaluate
     promote: Promote
     package: Package
+    drift: Drift
     families: Mapping[str, Family]
 
     def family(self, name: str) -> Family:

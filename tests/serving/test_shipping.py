@@ -12,6 +12,7 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.serving import shipping
 from mien.serving.champion import SHIPPED, Card, read_card, write_card
+from mien.windows import PROFILE_FILE
 
 SCORES = {"n": 9, "accuracy": 0.5, "accuracy_ci": [0.4, 0.6], "macro_f1": 0.4, "uar": 0.3, "nll": 1.0, "brier": 0.6,
           "ece": 0.1}  # fmt: skip
@@ -64,6 +65,12 @@ def refused(project: Path, message: str) -> None:
     with pytest.raises(MienError, match=message):
         ship(project)
     assert [path.name for path in target.iterdir()] == ["kept"]
+
+
+def test_the_training_profile_goes_with_the_champion(project: Path) -> None:
+    (project / "champion" / PROFILE_FILE).write_text("{}")
+    ship(project)
+    assert (project / "package" / "shipped" / PROFILE_FILE).read_text() == "{}"
 
 
 def test_a_champion_of_drawn_faces_is_not_shipped(project: Path, card: Card) -> None:

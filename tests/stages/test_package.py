@@ -17,8 +17,9 @@ from mien.errors import MienError
 from mien.params import Params
 from mien.registry import tracking
 from mien.serving import detector_file
-from mien.serving.champion import Card, read_card
+from mien.serving.champion import CHAMPION_VARIABLE, Card, read_card
 from mien.stages import package
+from mien.windows import PROFILE_FILE
 
 WriteModel = Callable[..., Path]
 
@@ -50,6 +51,7 @@ class Registry:
     def __init__(self, model: Path) -> None:
         self.model = model
         self.tagged: dict[str, str] = {}
+        self.profile = ""
         self.version: tracking.Version | None = self.of("4")
 
     def of(self, version: str, tags: Mapping[str, str] = TAGS) -> tracking.Version:
@@ -67,6 +69,8 @@ class Registry:
         folder.mkdir(parents=True)
         (folder / "cards").mkdir()
         (folder / "cards" / "model_card.md").write_text("# Model card")
+        if self.profile:
+            (folder / "cards" / PROFILE_FILE).write_text(self.profile)
         return Path(shutil.copy(self.model, folder / "model.onnx"))
 
     def tag_version(self, _name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -96,7 +100,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "reports" / "promotion.json").write_text('{"model": "mien"}')
     monkeypatch.chdir(root)
     monkeypatch.setenv("BENTOML_HOME", str(root / "bentoml"))
-    monkeypatch.delenv(detector_file.YUNET_VARIABLE, raising=False)
+    for name in (CHAMPION_VARIABLE, detector_file.YUNET_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
     return root
 
 
@@ -177,6 +182,13 @@ def test_the_folder_holds_the_registrys_file_and_its_card(project: Path, params:
     )
     assert (folder / "model_card.md").read_text() == "# Model card"
     assert [path.name for path in (project / "models").iterdir()] == ["champion"]
+
+
+@pytest.mark.usefixtures("_no_build")
+def test_the_champion_takes_its_training_profile_along(project: Path, params: Params, registry: Registry) -> None:
+    registry.profile = '{"format": 1}'
+    run(params)
+    assert (project / "models" / "champion" / PROFILE_FILE).read_text() == registry.profile
 
 
 @pytest.mark.usefixtures("project", "_no_build")

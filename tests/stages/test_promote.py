@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mien import windows
 from mien.data import dataset
 from mien.data.dataset import Split
 from mien.emotions import SPLITS
@@ -167,8 +168,23 @@ def test_the_first_winner_becomes_champion_with_its_lineage(desk: Desk) -> None:
     downloaded = tracking.download("mien", "1", desk.root / "fetched")
     assert hashlib.sha256(downloaded.read_bytes()).hexdigest() == found.tags["onnx_sha256"]
     cards = {path.name: path.read_bytes() for path in (desk.root / "cards").iterdir()}
-    assert cards.keys() == {"model_card.md", "model_card.html", "data_card.md", "data_card.html"}
+    pages = {"model_card.md", "model_card.html", "data_card.md", "data_card.html"}
+    assert cards.keys() == pages | {"training_profile.json"}
     assert {path.name: path.read_bytes() for path in (desk.root / "fetched" / "cards").iterdir()} == cards
+
+
+def test_the_version_carries_how_its_faces_look_and_what_it_says_of_validation(desk: Desk) -> None:
+    desk.train()
+    desk.promote()
+    profile = windows.read_profile(desk.root / "cards")
+    training, validation = (dataset.read_split(desk.root / "prepared", name) for name in ("train", "validation"))
+    assert profile["version"] == "1"
+    assert profile["data"]["digest"] == dataset.read_info(desk.root / "prepared")["digest"]
+    gray = np.bincount((training.images[:, 0, 0, 0] // 8).astype(int), minlength=32)
+    assert profile["counts"]["brightness"] == gray.tolist()
+    shown = (validation.images[:, 0, 0, 0].astype(int) - 20) // 30
+    assert profile["counts"]["emotion"] == np.bincount(shown, minlength=7).tolist(), "the model's answers, not labels"
+    assert sum(profile["counts"]["photos"]) == sum(profile["counts"]["face_size"]) == 0
 
 
 def test_a_better_winner_takes_over_and_the_log_holds_both_scores(desk: Desk) -> None:

@@ -3,10 +3,11 @@
 import logging
 import os
 import shutil
+import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
 from mien.registry import provenance
+from mien.registry.unsent import Point, Unsent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,14 +26,15 @@ EXPERIMENT = "mien"
 MODEL_FILE = "model.onnx"
 MODEL_URI = "models:/"
 
-# MLflow's own defaults retry a dead server for minutes; a user's own settings are left alone.
+# MLflow's own defaults retry a dead server for four minutes and a hanging one for sixteen, with every request; these do
+# for seconds and for one minute. A user's own settings are left alone.
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 
@@ -54,6 +57,7 @@ class Run:
         self.pruned = False
         self._client = client
         self._experiment_id = experiment_id
+        self._unsent = Unsent(run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record what the run was asked to do; keep them few and flat, the UI shows a column for each."""
@@ -64,8 +68,25 @@ class Run:
                 self._client.log_batch(self.id, params=some)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers, in one request; with `step` they become points of curves."""
-        _log_metrics(self._client, self.id, metrics, step=step or 0)
+        """Record numbers, in one request; with `step` they become points of curves.
+
+        Where the server does not answer they are kept on disk and sent later, at the latest when the run ends: hours
+        of training do not hang on it.
+        """
+        points = _points(metrics, step or 0)
+        try:
+            if self._unsent.due():
+                self.send_unsent()
+                _send(self._client, self.id, points)
+                return
+        except MienError as error:
+            if not self._unsent.points:
+                sys.stderr.write(f"{error} Until then, numbers are kept in {self._unsent.path}.\n")
+        self._unsent.keep(points)
+
+    def send_unsent(self) -> None:
+        """Send what the server has not taken yet. Raises MienError where it still does not."""
+        self._unsent.send(lambda points: _send(self._client, self.id, points))
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Keep a file, or all that a folder holds, with the run."""
@@ -153,6 +174,7 @@ def run(
         with suppress(MienError):
             _close(client, opened, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
+    opened.send_unsent()
     _close(client, opened, "FINISHED")
 
 
@@ -297,12 +319,18 @@ def set_alias(model_name: str, alias: str, version: str) -> None:
 def download(model_name: str, version: str, folder: Path) -> Path:
     """Fetch a version's files into `folder`; answers the path of its ONNX file."""
     client = _client()
-    with _answering(), TemporaryDirectory() as temporary:
-        from mlflow.artifacts import download_artifacts
+    with TemporaryDirectory() as temporary:
+        with _answering():
+            from mlflow.artifacts import download_artifacts
 
-        source = client.get_model_version_download_uri(model_name, version)
-        local = download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri())
-        shutil.copytree(local, folder, dirs_exist_ok=True)
+            source = client.get_model_version_download_uri(model_name, version)
+            local = download_artifacts(artifact_uri=source, dst_path=temporary, tracking_uri=tracking_uri())
+        try:
+            shutil.copytree(local, folder, dirs_exist_ok=True)
+        except OSError as error:
+            # shutil gathers what went wrong with each file.
+            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+            raise MienError(f"Cannot write {folder}: {reason}. Free the disk or mend the rights.") from error
     return folder / MODEL_FILE
 
 
@@ -342,8 +370,8 @@ def _describe(error: Exception) -> str:
     where = tracking_uri()
     if "Max retries exceeded" in str(error):
         return (
-            f"No MLflow server answers at {where} (MLFLOW_TRACKING_URI). Start it and repeat the command, "
-            "or unset MLFLOW_TRACKING_URI to record runs in ./mlflow.db."
+            f"No MLflow server answers at {where} (MLFLOW_TRACKING_URI). Start it and repeat the command, which "
+            "carries on where it stopped, or unset MLFLOW_TRACKING_URI to record runs in ./mlflow.db."
         )
     cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return f"MLflow at {where} refused: {textwrap.shorten(cause, 300)}. Mend that and repeat the command."
@@ -399,14 +427,22 @@ def _or_none(ask: Callable[[], Any]) -> Any:
 
 
 def _log_metrics(
-    client: "MlflowClient", run_id: str, metrics: Mapping[str, float], step: int = 0, model_id: str | None = None
+    client: "MlflowClient", run_id: str, metrics: Mapping[str, float], model_id: str | None = None
 ) -> None:
+    _send(client, run_id, _points(metrics), model_id)
+
+
+def _points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
+    now = int(time.time() * 1000)
+    return [Point(key, float(value), now, step) for key, value in metrics.items()]
+
+
+def _send(client: "MlflowClient", run_id: str, points: Sequence[Point], model_id: str | None = None) -> None:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    points = [Metric(key, float(value), now, step, model_id=model_id) for key, value in metrics.items()]
+    sent = [Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id) for point in points]
     with _answering():
-        for some in _portions(points, 1000):
+        for some in _portions(sent, 1000):
             client.log_batch(run_id, metrics=some)
 
 

@@ -15,6 +15,7 @@ from mien.serving.runtime import Runtime
 from mien.serving.status import status
 
 Image = bytes | str | Path | NDArray[np.uint8]
+Observe = Callable[[Sequence[Sequence[faces.Face]], NDArray[np.float64]], None]
 
 DIGITS = 6
 FINE = 48.0
@@ -48,6 +49,8 @@ class Mien:
         name = "auto" if detectors.yunet_is_named() else self.card.detector
         self.detector = detectors.detector(name, place, threads=threads)
         self.detection_side = detection_side
+        self.observe: Observe | None = None
+        """Told of the faces of each photo and of all their probabilities (n, 7), whenever faces are named."""
 
     def predict(self, image: Image) -> dict[str, Any]:
         """Every face in a photo (its bytes, its path, or gray, RGB or RGBA pixels), the largest first.
@@ -100,7 +103,10 @@ class Mien:
         """The answers for the faces of each photo."""
         pixels = [face.pixels for photo in found for face in photo]
         stacked = np.stack(pixels) if pixels else np.zeros((0, *faces.SHAPE), np.float32)
-        rows = iter(apply_temperature(self.runtime.predict(stacked), self.card.temperature))
+        probabilities = apply_temperature(self.runtime.predict(stacked), self.card.temperature)
+        if self.observe:
+            self.observe(found, probabilities)
+        rows = iter(probabilities)
         return [[self._face(face, next(rows)) for face in photo] for photo in found]
 
     def _face(self, face: faces.Face, probabilities: NDArray[np.float64]) -> dict[str, Any]:

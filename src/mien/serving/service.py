@@ -15,6 +15,7 @@ from mien.errors import MienError
 from mien.serving import champion, openapi, predict, schemas
 from mien.serving.answers import Answers
 from mien.serving.gate import Gate
+from mien.serving.observer import observer, settings
 from mien.serving.requests import LIMITS, MIB, Crops, Photo, Photos, RefusedError
 from mien.serving.site import site
 from mien.serving.telemetry import telemetry
@@ -35,6 +36,7 @@ class Mien:
         """Refuse to start without a champion: a worker that fails would be started again and again."""
         try:
             champion.read_card(champion.folder(root=Path(Mien.working_dir)))  # type: ignore[attr-defined]
+            settings()
         except MienError as error:
             raise BentoMLException(str(error)) from None
 
@@ -43,6 +45,15 @@ class Mien:
         cv2.setNumThreads(1)
         self.mien = predict.Mien(threads=1)
         self.answers = Answers(self.mien, LIMITS, telemetry())
+        self.observer = observer(self.mien.card.version)
+        if self.observer:
+            self.mien.observe = self.observer.saw
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def close(self) -> None:
+        """Write what was counted for `mien drift`."""
+        if self.observer:
+            self.observer.close()
 
     @bentoml.api(input_spec=Photo, output_spec=schemas.Answer)  # type: ignore[untyped-decorator]
     def predict(self, image: bytes | RefusedError, accept: str) -> Response:  # noqa: ARG002

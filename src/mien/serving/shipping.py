@@ -12,6 +12,7 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.files import read_json, swap
 from mien.serving.champion import MODEL_FILE, SHIPPED, Card, folder, read_card, write_card
+from mien.windows import PROFILE_FILE
 
 TEXT_FILE = "CARD.md"
 MAX_BYTES = 10_000_000
@@ -38,6 +39,8 @@ def ship(champion: Path, evaluation: Path, target: Path = SHIPPED) -> Card:
         fresh = Path(scratch) / target.name
         fresh.mkdir()
         shutil.copyfile(source / MODEL_FILE, fresh / MODEL_FILE)
+        if (source / PROFILE_FILE).exists():
+            shutil.copyfile(source / PROFILE_FILE, fresh / PROFILE_FILE)
         # YuNet's file does not come with the package: it is taken where a user has fetched it.
         write_card(fresh, dataclasses.replace(card, detector="auto"))
         (fresh / TEXT_FILE).write_text(text(card, scores), encoding="utf-8")

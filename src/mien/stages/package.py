@@ -19,6 +19,7 @@ from mien.params import Params
 from mien.registry import lineage, tracking
 from mien.serving import detector_file, detectors
 from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
+from mien.windows import PROFILE_FILE
 
 
 def run(
@@ -61,6 +62,9 @@ def fetch(name: str, version: tracking.Version, folder: Path, detector: Path | N
     (folder / MODEL_FILE).write_bytes(data)
     for path in (downloads / "cards").glob("*_card.*"):
         shutil.copyfile(path, folder / path.name)
+    # Versions of before have none.
+    if (profile := downloads / "cards" / PROFILE_FILE).exists():
+        shutil.copyfile(profile, folder / PROFILE_FILE)
     if detector:
         shutil.copyfile(detector, folder / detector_file.YUNET_FILE)
     card = Card(

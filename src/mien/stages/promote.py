@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mien import metrics
+from mien import histograms, metrics
 from mien.data import dataset
 from mien.data.dataset import Split
 from mien.emotions import FACE_SIZE
@@ -24,6 +24,7 @@ from mien.registry.gate import Case, Comparison, Exam, Verdict
 from mien.registry.promotions import Entry, Log
 from mien.registry.tracking import Version
 from mien.serving.runtime import Runtime
+from mien.windows import PROFILE_FILE
 
 METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
 
@@ -61,7 +62,7 @@ class Challenger:
 
 
 def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
-    """Write `report` and the `folder` of cards; raises MienError, after that, where there is no champion at all."""
+    """Write `report`, and cards and profile to `folder`; raises MienError, after that, where there is no champion."""
     content, info, name = _evaluated(inputs), dataset.read_info(inputs.prepared), params.promote.model
     challenger = register(content, inputs, name)
     finished = promotions.settle(name)
@@ -71,6 +72,7 @@ def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
     facts = Facts(content, told, info, validation, challenger.training, challenger.tags, inputs.plots)
     card.write(folder, "model_card", model_card.make(facts))
     card.write(folder, "data_card", data_card.make(facts))
+    write_json(folder / PROFILE_FILE, training_profile(challenger, inputs.prepared))
     tracking.attach_to_version(name, challenger.version, folder, "cards", model_card.summary(facts))
     if told["champion"] is None:
         raise MienError(told["reason"])
@@ -205,6 +207,17 @@ def record(name: str, case: Case, verdict: Verdict, told: Mapping[str, Any], log
     if last and kind == last.kind == "refusal" and (last.version, last.why) == (entry.version, entry.why):
         return last
     return promotions.append(name, entry)
+
+
+def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
+    """What drift is measured against: how the training's faces look, and what the model says of validation faces."""
+    training, validation = (dataset.read_split(prepared, name) for name in ("train", "validation"))
+    faces = np.ascontiguousarray(validation.without_leaks().images, dtype=np.float32)
+    temperature = float(challenger.tags["temperature"])
+    answers = metrics.apply_temperature(Runtime(challenger.onnx, threads=1).predict(faces), temperature)
+    data = {key: challenger.tags[f"data.{key}"] for key in ("name", "digest")}
+    counts = histograms.of(training.images, answers)
+    return {"format": histograms.FORMAT, "version": challenger.version, "data": data, "counts": counts}
 
 
 def optional(path: Path) -> dict[str, Any]:
