@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,21 @@ class Network:
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()
 
-    def __call__(self, values: NDArray[Any]) -> list[NDArray[np.float32]]:
+    def __call__(self, values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Every output for one input, in the model's order."""
         with self._lock:  # one request holds one set of buffers, and one stream would queue a second one anyway
             self._request.infer([np.ascontiguousarray(values)])
-            tensors = (self._request.get_output_tensor(index) for index in range(len(self._compiled.outputs)))
-            return [np.array(tensor.data, dtype=np.float32) for tensor in tensors]
+            return self._answers()
+
+    def filled(self, fill: Callable[[NDArray[Any]], None]) -> list[NDArray[np.float32]]:
+        """The same for a model of fixed shape, where `fill` writes the input into its buffer: nothing is copied."""
+        with self._lock:
+            fill(self._request.get_input_tensor().data)
+            self._request.infer()
+            return self._answers()
+
+    def _answers(self) -> list[NDArray[np.float32]]:
+        return [np.array(tensor.data, dtype=np.float32) for tensor in self._request.output_tensors]
 
 
 def library() -> Any:
