@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ def read(path: Path) -> Any:
 class Network:
     """A model made ready for the processor; one instance may be shared by threads."""
 
-    def __init__(self, model: Any, threads: int | None) -> None:
-        """Compile `model`; `threads` None takes what OpenVINO thinks best for this machine."""
+    def __init__(self, model: Any, threads: int | None, shape: Sequence[int] | None = None) -> None:
+        """Compile `model`, for inputs of one `shape` if given; `threads` None takes what OpenVINO thinks best."""
+        if shape:
+            model.reshape(list(shape))
         core = library().Core()
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         # Asked for, bf16 is also emulated where the processor lacks it, slowly; the f16 hint is slower than f32.

@@ -17,10 +17,10 @@ SCORE, OVERLAP = 0.6, 0.3
 """Faces below this score are none; of two boxes that share more than this part of their union, the better one stays."""
 
 STRIDES = (8, 16, 32)
-SIDES = (160, 256, 320, 384, 448, 480, 512, 640)
-"""Sides of a canvas in pixels: what photos of 4:3, 3:2, 16:9 and 1:1 come to, with little that is black.
+SIDES = {160: (160,), 320: (160, 256, 320), 480: (320, 384, 480), 640: (320, 384, 448, 480, 640)}
+"""Sides of a canvas in pixels, the longer and those that the shorter may have: 4:3, 3:2, 16:9 and 1:1 waste little.
 
-Few, since each pair in use is compiled once, in about a tenth of a second.
+Few, since each pair in use is compiled once, which takes as long as ten photos, and is kept.
 """
 
 
@@ -30,7 +30,7 @@ class Canvases:
     def __init__(self, model: Path, threads: int | None) -> None:
         """Name the model; it is read with the first photo."""
         self._model, self._threads = model, threads
-        self._network = lru_cache(maxsize=12)(self._compile)
+        self._network = lru_cache(maxsize=32)(self._compile)
 
     def find(self, pixels: Pixels) -> Floats:
         """Rows (n, 15) of box, five landmarks and score, as `cv2.FaceDetectorYN` gives them, for RGB pixels."""
@@ -60,7 +60,10 @@ def canvas(pixels: Pixels) -> Pixels:
 
 def size(pixels: Pixels) -> tuple[int, int]:
     """Height and width of the canvas for a photo's pixels."""
-    return _side(pixels.shape[0]), _side(pixels.shape[1])
+    height, width = pixels.shape[:2]
+    longer = _side(max(height, width), tuple(SIDES))
+    shorter = _side(min(height, width), SIDES.get(longer, ()))
+    return (longer, shorter) if height > width else (shorter, longer)
 
 
 def put(pixels: Pixels, blank: NDArray[Any]) -> None:
@@ -106,6 +109,6 @@ def _level(outputs: Outputs, stride: int, columns: int) -> Floats:
     return np.hstack([centres - sizes / 2, sizes, landmarks.reshape(-1, 10), scores[:, None]])
 
 
-def _side(length: int) -> int:
+def _side(length: int, sides: tuple[int, ...]) -> int:
     """The side of the canvas for a photo's, whole strides wide where the photo is larger than any."""
-    return next((side for side in SIDES if side >= length), -(-length // STRIDES[-1]) * STRIDES[-1])
+    return next((side for side in sides if side >= length), -(-length // STRIDES[-1]) * STRIDES[-1])
