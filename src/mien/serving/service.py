@@ -42,6 +42,7 @@ class Mien:
         """Load the champion. Raises MienError where there is none."""
         cv2.setNumThreads(1)
         self.mien = predict.Mien(threads=1)
+        self.mien.warm_up()
         self.answers = Answers(self.mien, LIMITS, telemetry())
 
     @bentoml.api(input_spec=Photo, output_spec=schemas.Answer)  # type: ignore[untyped-decorator]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -56,7 +57,8 @@ def site(limits: Limits) -> Starlette:
             Route("/model_info", info),
             Route("/docs.json", described),
             *(Route(path, _only_post, methods=others) for path in openapi.CALLS),
-        ]
+        ],
+        exception_handlers={HTTPException: _nothing},
     )
 
 
@@ -72,6 +74,14 @@ def _file(name: str, kind: str) -> Any:
         return Response(content, media_type=kind, headers=headers)
 
     return answer
+
+
+async def _nothing(request: Request, error: Exception) -> Response:
+    """What is not there, or not asked for in that way, in the form of every other refusal."""
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (404, None)
+    known = ", ".join([*openapi.CALLS, "/model_info", "/app", "/docs"])
+    message = f"{request.method} {request.url.path[:200]} is nothing that is answered here. There are {known}."
+    return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
 async def _only_post(request: Request) -> Response:
