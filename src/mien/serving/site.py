@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -57,8 +56,8 @@ def site(limits: Limits) -> Starlette:
             Route("/model_info", info),
             Route("/docs.json", described),
             *(Route(path, _only_post, methods=others) for path in openapi.CALLS),
-        ],
-        exception_handlers={HTTPException: _nothing},
+            Route("/{path:path}", _nothing, methods=[*others, "POST"]),
+        ]
     )
 
 
@@ -76,12 +75,14 @@ def _file(name: str, kind: str) -> Any:
     return answer
 
 
-async def _nothing(request: Request, error: Exception) -> Response:
-    """What is not there, or not asked for in that way, in the form of every other refusal."""
-    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (404, None)
-    known = ", ".join([*openapi.CALLS, "/model_info", "/app", "/docs"])
-    message = f"{request.method} {request.url.path[:200]} is nothing that is answered here. There are {known}."
-    return JSONResponse({"error": message}, status_code=status, headers=headers)
+async def _nothing(request: Request) -> Response:
+    """What is not there, or only to be fetched, in the form of every other refusal."""
+    path = request.url.path
+    fetched = path in FILES or path in ("/model_info", "/docs.json")
+    known = "Fetch it with GET." if fetched else f"Ask {', '.join([*openapi.CALLS, *FILES])} or /model_info."
+    return JSONResponse(
+        {"error": f"{request.method} {path[:200]} is not answered. {known}"}, status_code=405 if fetched else 404
+    )
 
 
 async def _only_post(request: Request) -> Response:

@@ -26,7 +26,8 @@ class Network:
         """Compile `model`, for inputs of one `shape` if given; `threads` None takes what OpenVINO thinks best."""
         if shape:
             model.reshape(list(shape))
-        core = library().Core()
+        openvino = library()
+        core, self._tensor = openvino.Core(), openvino.Tensor
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         # Asked for, bf16 is also emulated where the processor lacks it, slowly; the f16 hint is slower than f32.
         self.precision = "bf16" if "BF16" in capabilities else "f32"
@@ -44,7 +45,10 @@ class Network:
     def __call__(self, values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Every output for one input, in the model's order."""
         with self._lock:  # one request holds one set of buffers, and one stream would queue a second one anyway
-            self._request.infer([np.ascontiguousarray(values)])
+            # Passed to `infer` itself, the values are inspected first, which takes a tenth of the time for one face.
+            held = np.ascontiguousarray(values)
+            self._request.set_input_tensor(self._tensor(held, shared_memory=True))
+            self._request.infer()
             return self._answers()
 
     def filled(self, fill: Callable[[NDArray[Any]], None]) -> list[NDArray[np.float32]]:
