@@ -52,7 +52,8 @@ def section() -> str:
         rows.append([size, *(f"{speed:,.0f}" for speed in (*others, ours)), *ratios, f"{ours * work / peak:.2f}"])
     head = ["faces at a time", *calls, *(f"against {name}" for name in list(calls)[:-1]), "share of the ceiling"]
     told = f"Faces a second of CPU time. The ceiling, this processor's best {fast.precision} convolution: "
-    return f"{table(head, rows)}\n\n{told}{peak / 1e9:.1f} billion multiplications a second; a face takes {work / 1e6:.0f} million."
+    told += f"{peak / 1e9:.1f} billion multiplications a second; a face takes {work / 1e6:.0f} million."
+    return f"{table(head, rows)}\n\n{told}"
 
 
 def speeds(calls: dict[str, Classifier], size: int) -> dict[str, float]:
@@ -87,7 +88,7 @@ def multiplications(path: Path) -> float:
 
 
 def ceiling() -> float:
-    """Multiplications a second of CPU time in the best of a few single convolutions of 3 × 3, eight pictures at a time."""
+    """Multiplications a second of CPU time in the best of a few convolutions of 3 × 3, eight pictures at a time."""
     best = 0.0
     for channels, side in ((64, 48), (128, 24), (256, 24), (256, 12), (512, 12)):
         call = _convolution(channels, side)

@@ -6,7 +6,7 @@ import sys
 import time
 
 import cv2
-from fer.fer import FER
+from fer.fer import FER  # type: ignore[import-not-found]
 
 
 def main() -> None:

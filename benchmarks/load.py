@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import quantiles
 
 import psutil
+from clients import request
 
-BOUNDARY = "mien"
 PROBE_SECONDS, CONNECTIONS = 5.0, 8
 SAMPLES = 10
 OK = 200
@@ -143,7 +143,7 @@ def running(photo: bytes) -> Iterator[Service]:
         environment = {**os.environ, "BENTOML_HOME": home}
         command = [sys.executable, "-m", "bentoml", "serve", str(Path(__file__).parents[1]), "--port", str(port)]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        service = Service(port, psutil.Process(server.pid), _request(photo))
+        service = Service(port, psutil.Process(server.pid), request(photo, "connection: close\r\n"))
         try:
             end = time.monotonic() + 120
             while asyncio.run(service.ask())[0] != OK:
@@ -154,16 +154,6 @@ def running(photo: bytes) -> Iterator[Service]:
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
-
-
-def _request(photo: bytes) -> bytes:
-    part = f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'.encode()
-    body = part + photo + f"\r\n--{BOUNDARY}--\r\n".encode()
-    head = (
-        "POST /predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-        f"content-type: multipart/form-data; boundary={BOUNDARY}\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def _portrait() -> bytes:

@@ -78,7 +78,7 @@ def _put(pixels: Pixels, head: Pixels, left: int, random: np.random.Generator) -
 def _lit(pixels: Pixels, random: np.random.Generator) -> Pixels:
     """The same at another brightness and contrast."""
     gain, offset = random.uniform(0.7, 1.2), random.uniform(-25, 25)
-    return np.clip(pixels * gain + offset, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pixels * gain + offset, 0, 255), dtype=np.uint8)
 
 
 def _read(path: str) -> Pixels:
