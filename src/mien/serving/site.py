@@ -79,7 +79,7 @@ async def _nothing(request: Request) -> Response:
     """What is not there, or only to be fetched, in the form of every other refusal."""
     path = request.url.path
     fetched = path in FILES or path in ("/model_info", "/docs.json")
-    known = "Fetch it with GET." if fetched else f"Ask {', '.join([*openapi.CALLS, *FILES])} or /model_info."
+    known = "Fetch it with GET." if fetched else f"Ask {', '.join(openapi.CALLS)}, /model_info, /app or /docs."
     return JSONResponse(
         {"error": f"{request.method} {path[:200]} is not answered. {known}"}, status_code=405 if fetched else 404
     )
