@@ -17,6 +17,9 @@ SCORE, OVERLAP = 0.6, 0.3
 """Faces below this score are none; of two boxes that share more than this part of their union, the better one stays."""
 
 STRIDES = (8, 16, 32)
+OUTPUTS = 4 * len(STRIDES)
+"""Classes, objects, boxes and landmarks, each for every stride."""
+
 SIDES = {160: (160,), 320: (160, 256, 320), 480: (320, 384, 480), 640: (320, 384, 448, 480, 640)}
 """Sides of a canvas in pixels, the longer and those that the shorter may have: 4:3, 3:2, 16:9 and 1:1 waste little.
 
@@ -28,8 +31,10 @@ class Canvases:
     """The network compiled for each size of canvas when a photo first needs it."""
 
     def __init__(self, model: Path, threads: int | None) -> None:
-        """Name the model; it is read with the first photo."""
-        self._model, self._threads = model, threads
+        """Read the model. Raises what OpenVINO raises for a broken file, and ValueError for another network."""
+        self._model, self._threads = vino.read(model), threads
+        if len(self._model.outputs) != OUTPUTS:
+            raise ValueError(f"{len(self._model.outputs)} outputs")
         self._network = lru_cache(maxsize=32)(self._compile)
 
     def find(self, pixels: Pixels) -> Floats:
@@ -40,7 +45,7 @@ class Canvases:
 
     def _compile(self, height: int, width: int) -> vino.Network:
         openvino = vino.library()
-        model = vino.read(self._model)
+        model = self._model.clone()
         model.reshape([1, 3, height, width])
         steps = openvino.preprocess.PrePostProcessor(model)
         # Floats, though pixels are bytes: OpenVINO takes a tenth of the whole time to turn bytes into them.
