@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(READY): requirements-uv.lock requirements.lock pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" || { echo "error: the locked requirements are for Python 3.11, and $(PYTHON) is none. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -65,8 +65,12 @@ serve: $(READY)  ## serve the packaged champion, on port 3000 (DIR=demo: the dem
 	cd $(DIR) && bentoml serve . --port 3000
 
 .PHONY: bench
-bench: $(READY)  ## print the tables of benchmarks/
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+bench: $(READY)  ## training speed of every family
+	$(BIN)/python benchmarks/training.py
+
+.PHONY: bench-serve
+bench-serve: $(READY)  ## serving's speed, against fer, Keras and OpenCV; makes the peer's environment (8 GB) once
+	$(BIN)/python benchmarks/serve.py
 
 .PHONY: lock
 lock: $(READY)  ## compile the requirements files anew from pyproject.toml

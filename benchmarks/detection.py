@@ -1,22 +1,26 @@
 """What finding faces costs on one thread, and how many small faces are found, by detector and by size looked at."""
 
 import argparse
-import time
+import itertools
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
 
 import cv2
-from scenes import Scene, draw, found_share
+import samples
+from scenes import draw, found_share
+from timing import milliseconds, table
 
 from mien.data.dataset import read_split
 from mien.errors import MienError
-from mien.serving import faces
+from mien.serving import faces, photos
 from mien.serving.detector_file import yunet_file
 from mien.serving.detectors import Detection, Detector, Haar, YuNet, YuNetOnOpenVINO
 from mien.serving.photos import Pixels
 from mien.serving.predict import DETECTION_SIDES
 
-LOW, HIGH, SIZES = 32, 82, ((32, 48), (49, 64), (65, 82))
+SIZES = ((32, 48), (49, 64), (65, 82))
+BASE, FAST = "YuNet, OpenCV", "YuNet, OpenVINO"
 
 
 class At:
@@ -33,43 +37,64 @@ class At:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--faces", type=int, default=400, help="How many validation faces, stratified.")
     options = parser.parse_args()
+    print(section(options.prepared, options.faces))
+
+
+def section(prepared: Path = Path("data/prepared"), faces: int = 400) -> str:
+    """What each detector costs, and, where FER-2013 is at hand, what it finds; as Markdown."""
     cv2.setNumThreads(1)
+    # One for each side: OpenCV's would else make room anew whenever the side changes.
+    finders = {(title, side): At(finder, side) for side in DETECTION_SIDES for title, finder in detectors().items()}
+    taken, shares = costs(finders), recall(finders, prepared, faces)
+    rows = []
+    for title, side in sorted(finders, key=lambda key: (-key[1], key[0])):
+        base, mine = taken.get((BASE, side)), taken[title, side]
+        ratio = f"{base / mine:.2f}×" if base else ""
+        told = [f"**{ratio}**" if title == FAST else ratio]
+        rows.append([title, f"{side} px", f"{mine:.1f}", *told, *shares.get((title, side), [])])
+    sizes = [f"{low}-{high} px found" for low, high in SIZES] if shares else []
+    text = table(["detector", "looked at", "CPU ms", f"against {BASE}", *sizes], rows)
+    if not any(title == FAST for title, _ in finders):
+        text += "\n\nYuNet's file is not at hand: `mien fetch detector`, or name it in MIEN_YUNET."
+    if not shares:
+        text += "\n\nNo prepared FER-2013 is at hand to tell how many small faces are found."
+    return text
+
+
+def costs(finders: Mapping[tuple[str, int], Detector]) -> dict[tuple[str, int], float]:
+    """CPU milliseconds a photo, over the sample photos."""
+    with tempfile.TemporaryDirectory() as folder:
+        pixels = [photos.decode(sample.path.read_bytes()) for sample in samples.write(Path(folder), count=24)]
+
+    def ready(finder: Detector) -> Callable[[], object]:
+        turn = itertools.cycle(pixels)
+        return lambda: finder.detect(next(turn))
+
+    return milliseconds({key: ready(finder) for key, finder in finders.items()}, rounds=len(pixels))
+
+
+def recall(finders: Mapping[tuple[str, int], Detector], prepared: Path, faces: int) -> dict[tuple[str, int], list[str]]:
+    """The share found of validation faces of each of SIZES in scenes of 640 × 480; nothing where there are none."""
     try:
-        split = read_split(options.prepared, "validation").without_leaks().stratified(options.faces, seed=7)
-    except MienError as error:
-        raise SystemExit(f"Not measured: {error}") from None
-    scenes = {sizes: list(draw(split.images, *sizes)) for sizes in SIZES}
-    print(f"{len(split)} validation faces of each size in scenes of 640 × 480 px; CPU milliseconds a scene, one thread")
-    print(f"{'':<18}{'looked at':>10}{'ms':>8}" + "".join(f"{f'{low}-{high} px':>12}" for low, high in SIZES))
-    for title, finder in detectors().items():
-        for side in reversed(DETECTION_SIDES):
-            looking = At(finder, side)
-            found = "".join(f"{found_share(looking, drawn):>12.0%}" for drawn in scenes.values())
-            print(f"{title:<18}{side:>7} px{milliseconds(looking, scenes[SIZES[1]]):>8.1f}{found}")
+        split = read_split(prepared, "validation").without_leaks().stratified(faces, seed=7)
+    except MienError:
+        return {}
+    scenes = [list(draw(split.images, *sizes)) for sizes in SIZES]
+    return {key: [f"{found_share(finder, drawn):.0%}" for drawn in scenes] for key, finder in finders.items()}
 
 
 def detectors() -> dict[str, Detector]:
     """Every detector whose file is at hand."""
     model = yunet_file()
-    found: dict[str, Detector] = {"Haar": Haar()}
+    found: dict[str, Detector] = {"Haar, OpenCV": Haar()}
     if model:
-        found |= {"YuNet, OpenCV": YuNet(model), "YuNet, OpenVINO": YuNetOnOpenVINO(model, threads=1)}
+        found |= {BASE: YuNet(model), FAST: YuNetOnOpenVINO(model, threads=1)}
     return found
-
-
-def milliseconds(finder: Detector, scenes: list[Scene]) -> float:
-    """Median of the processor's time, which other work on the machine changes less than the clock's."""
-    times = []
-    for scene in scenes[:20]:
-        started = time.process_time()
-        finder.detect(scene.pixels)
-        times.append(time.process_time() - started)
-    return 1000 * median(times)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from pathlib import Path
 from statistics import quantiles
 
 import psutil
+from clients import request
 
-BOUNDARY = "mien"
 PROBE_SECONDS, CONNECTIONS = 5.0, 8
+SAMPLES = 10
 OK = 200
 
 
@@ -78,10 +79,10 @@ async def measure(service: Service, seconds: float, times: float) -> None:
     await closed(service, 2.0)
     calm = await closed(service, PROBE_SECONDS)
     capacity = len(calm.seconds[OK]) / PROBE_SECONDS
-    before = memory(service)
     print(f"capacity: {capacity:.1f} requests/s at concurrency {CONNECTIONS}; asked for {times * capacity:.1f}/s now")
+    watching = asyncio.create_task(watched(service, seconds / SAMPLES))
     busy = await opened(service, seconds, times * capacity)
-    after = memory(service)
+    watching.cancel()
     again = await closed(service, PROBE_SECONDS)
     rows = (("capacity", calm), (f"{times:g} × {seconds:g} s", busy), ("afterwards", again))
     print(f"{'':<16}{'status':>8}{'answers':>10}{'p50 ms':>10}{'p95 ms':>10}{'max ms':>10}{'wrong':>8}")
@@ -90,10 +91,6 @@ async def measure(service: Service, seconds: float, times: float) -> None:
             p50, p95 = (1000 * quantiles(took, n=20)[i] if len(took) > 1 else 1000 * took[0] for i in (9, 18))
             wrong = tally.wrong if status == OK else 0
             print(f"{name:<16}{status:>8}{len(took):>10}{p50:>10.1f}{p95:>10.1f}{1000 * max(took):>10.1f}{wrong:>8}")
-    print(
-        "resident memory of the workers, MiB:",
-        ", ".join(f"{a:.0f} → {b:.0f}" for a, b in zip(before, after, strict=True)),
-    )
 
 
 async def closed(service: Service, seconds: float) -> Tally:
@@ -127,9 +124,13 @@ async def _timed(service: Service, tally: Tally) -> None:
     tally.wrong += status == OK and body != service.right
 
 
-def memory(service: Service) -> list[float]:
-    """Resident MiB of each worker."""
-    return [worker.memory_info().rss / 2**20 for worker in service.workers()]
+async def watched(service: Service, pause: float) -> None:
+    """Print now and then what the workers hold in memory."""
+    started = time.perf_counter()
+    while True:
+        held = " + ".join(f"{worker.memory_info().rss / 2**20:.0f}" for worker in service.workers())
+        print(f"after {time.perf_counter() - started:5.0f} s the workers hold {held} MiB", flush=True)
+        await asyncio.sleep(pause)
 
 
 @contextlib.contextmanager
@@ -142,7 +143,7 @@ def running(photo: bytes) -> Iterator[Service]:
         environment = {**os.environ, "BENTOML_HOME": home}
         command = [sys.executable, "-m", "bentoml", "serve", str(Path(__file__).parents[1]), "--port", str(port)]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        service = Service(port, psutil.Process(server.pid), _request(photo))
+        service = Service(port, psutil.Process(server.pid), request(photo, "connection: close\r\n"))
         try:
             end = time.monotonic() + 120
             while asyncio.run(service.ask())[0] != OK:
@@ -153,16 +154,6 @@ def running(photo: bytes) -> Iterator[Service]:
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
-
-
-def _request(photo: bytes) -> bytes:
-    part = f'--{BOUNDARY}\r\ncontent-disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'.encode()
-    body = part + photo + f"\r\n--{BOUNDARY}--\r\n".encode()
-    head = (
-        "POST /predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-        f"content-type: multipart/form-data; boundary={BOUNDARY}\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def _portrait() -> bytes:

@@ -150,17 +150,20 @@ class Served:
 
 
 @contextmanager
-def _serve(project: Path, **environment: str) -> Iterator[Served]:
-    (project / "bentofile.yaml").write_text('service: "mien.serving.service:Mien"\n')
+def _serve(
+    project: Path, command: list[str] | None = None, everything: dict[str, str] | None = None, **environment: str
+) -> Iterator[Served]:
+    if command is None:
+        (project / "bentofile.yaml").write_text('service: "mien.serving.service:Mien"\n')
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     search = os.pathsep.join(filter(None, [str(Path(champion.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     cleared = {name: value for name, value in os.environ.items() if name not in (CHAMPION_VARIABLE, YUNET_VARIABLE)}
-    everything = {**cleared, "BENTOML_HOME": str(project / "bentoml"), "PYTHONPATH": search, **environment}
-    command = [sys.executable, "-m", "bentoml", "serve", "--port", str(port)]
+    ours = {**cleared, "BENTOML_HOME": str(project / "bentoml"), "PYTHONPATH": search, **environment}
+    words = [*(command or [sys.executable, "-m", "bentoml", "serve"]), "--port", str(port)]
     with (project / "log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=project, env=everything, stdout=log, stderr=log)
+        server = subprocess.Popen(words, cwd=project, env=everything or ours, stdout=log, stderr=log)
         try:
             yield Served(f"http://127.0.0.1:{port}", server, project / "log")
         finally:

@@ -143,3 +143,18 @@ def test_what_cannot_be_had_is_said_in_one_message(source: str, message: str, tm
 
 def test_the_pinned_digest_is_that_of_the_file_used_in_tests(yunet_file: Path) -> None:
     assert hashlib.sha256(yunet_file.read_bytes()).hexdigest() == detector_file.SHA256
+
+
+def test_a_photo_does_not_show_through_the_next_smaller_one(yunet_file: Path, portrait: bytes) -> None:
+    finder = detectors.YuNetOnOpenVINO(yunet_file, threads=1)
+    page = np.full((640, 640, 3), 128, np.uint8)
+    page[490:, 512:] = cv2.resize(photos.decode(portrait), (128, 150), interpolation=cv2.INTER_AREA)
+    assert len(finder.detect(page)) == 1
+    assert finder.detect(page[:485, :640]) == finder.detect(page[:640, :485]) == []  # on canvases of the same size
+
+
+def test_canvases_hold_any_photo_and_are_few() -> None:
+    shapes = [(height, width) for height in range(1, 641, 7) for width in range(1, 641, 7)]
+    sizes = [yunet.size(np.zeros((*shape, 3), np.uint8)) for shape in shapes]
+    assert all(size[0] >= shape[0] and size[1] >= shape[1] for shape, size in zip(shapes, sizes, strict=True))
+    assert len(set(sizes)) <= 21

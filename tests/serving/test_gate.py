@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mien.serving.gate import Gate
+from mien.serving.gate import CROWD, EACH, Gate
 
 ROOM, LARGEST = 100, 60
 
@@ -73,3 +73,17 @@ def test_a_failing_application_gives_its_room_back() -> None:
 def test_other_paths_pass_a_full_house() -> None:
     answered, _ = asyncio.run(statuses([b"x"] * 9, "/livez"))
     assert answered == [200] * 9
+
+
+def test_a_crowded_worker_closes_some_connections_and_one_at_ease_none() -> None:
+    async def closed(together: int) -> int:
+        slow = Slow()
+        slow.go.set()
+        gate = Gate(slow, paths=frozenset({"/work"}), requests=9, room=ROOM, largest=LARGEST)
+        gate.within = together - 1  # others that are being answered meanwhile
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://mien") as client:
+            answers = [await client.post("/work", content=b"x") for _ in range(2 * EACH)]
+        return sum(answer.headers.get("connection") == "close" for answer in answers)
+
+    assert asyncio.run(closed(CROWD)) == 2
+    assert asyncio.run(closed(CROWD - 1)) == 0

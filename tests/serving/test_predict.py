@@ -17,7 +17,7 @@ from PIL import Image
 from mien import Mien
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.serving import champion, faces, photos
+from mien.serving import champion, faces, photos, vino
 from mien.serving.champion import Card
 from mien.serving.detectors import Detection, Framing
 
@@ -188,6 +188,19 @@ def test_a_small_face_in_a_large_jpeg_is_cropped_from_all_its_pixels(
 def test_a_side_to_look_at_that_is_not_offered_is_refused(champion_folder: Path) -> None:
     with pytest.raises(MienError, match=r"detection_side is 500, expected one of \(160, 320, 640\)"):
         Mien(champion_folder, detection_side=500)
+
+
+def test_after_the_warm_up_photos_of_the_usual_shapes_compile_nothing(
+    champion_folder: Path, yunet_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(faces.YUNET_VARIABLE, str(yunet_file))
+    mien = Mien(champion_folder)
+    mien.warm_up()
+    monkeypatch.setattr(vino, "Network", None)
+    for shape in ((3000, 4000), (600, 400), (480, 640), (427, 640)):
+        assert mien.predict(np.zeros((*shape, 3), np.uint8))["status"] == "no_face"
+    mien.runtime.predict(np.zeros((1, 48, 48, 1), np.float32))
+    mien.runtime.predict(np.zeros((5, 48, 48, 1), np.float32))
 
 
 def test_a_file_that_cannot_be_read_is_named(predictor: Mien, tmp_path: Path) -> None:

@@ -226,6 +226,14 @@ def test_another_method_is_told_to_post(client: TestClient, path: str, method: s
     assert f"http://localhost:3000{path}" in answer.json()["error"]
 
 
+def test_what_is_not_there_is_refused_in_the_same_form(client: TestClient) -> None:
+    for method, path, status in [("GET", "/nothing", 404), ("POST", "/app/none.js", 404), ("POST", "/app", 405)]:
+        answer = client.request(method, path)
+        assert (answer.status_code, list(answer.json())) == (status, ["error"])
+        assert f"{method} {path}" in answer.json()["error"]
+        assert ("GET" if status == 405 else "/predict") in answer.json()["error"]
+
+
 def test_the_service_is_healthy_and_describes_itself(client: TestClient) -> None:
     assert [client.get(path).status_code for path in ("/livez", "/readyz", "/healthz")] == [200] * 3
     paths = client.get("/docs.json").json()["paths"]

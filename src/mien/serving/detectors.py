@@ -109,9 +109,8 @@ class YuNetOnOpenVINO:
     def __init__(self, model: Path, threads: int | None = None) -> None:
         """Load `model`. Raises MienError where it is missing or no YuNet."""
         _check_there(model)
-        self._networks = yunet.Canvases(model, threads)
         try:
-            self.detect(np.zeros((64, 64, 3), np.uint8))
+            self._networks = yunet.Canvases(model, threads)
         # OpenVINO raises bare C++ exceptions of many types for a file that it cannot use.
         except Exception as error:
             raise _no_yunet(model) from error

@@ -12,10 +12,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RETRY_SECONDS = 1
+CROWD, EACH = 3, 8
+"""Where so many requests are answered at a time, each so many-th answer closes its connection."""
 
 
 class Gate:
-    """ASGI middleware: 429 above `requests` at a time, 503 where their bodies could fill more than `room` bytes."""
+    """ASGI middleware: 429 above `requests` at a time, 503 where their bodies could fill more than `room` bytes.
+
+    Connections that come together are often all taken by one worker, while the others stand idle. A crowded worker
+    closes one now and then: its client opens another, which any worker may take.
+    """
 
     # BentoML's own limit counts the page and its files too, says nothing of when to return, and knows no memory.
     def __init__(self, app: App, *, paths: frozenset[str], requests: int, room: int, largest: int) -> None:
@@ -24,6 +30,7 @@ class Gate:
         self.requests = requests
         self.room = room
         self.largest = largest
+        self.within = self.answered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it."""
@@ -33,12 +40,24 @@ class Gate:
         size = min(int(told), self.largest) if told.isdecimal() else self.largest  # more is never read
         if self.requests < 1 or self.room < size:
             return await _busy(429 if self.requests < 1 else 503)(scope, receive, send)
-        self.requests, self.room = self.requests - 1, self.room - size
+        self.requests, self.room, self.within = self.requests - 1, self.room - size, self.within + 1
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, self._parting(send))
         finally:
-            self.requests, self.room = self.requests + 1, self.room + size
+            self.requests, self.room, self.within = self.requests + 1, self.room + size, self.within - 1
         return None
+
+    def _parting(self, send: Send) -> Send:
+        """Let the answer close its connection where it is time to."""
+
+        async def parting(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.answered += 1
+                if self.within >= CROWD and self.answered % EACH == 0:
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        return parting
 
 
 def _busy(status: int) -> JSONResponse:

@@ -61,8 +61,9 @@ def read(data: bytes, enough: int | None = None) -> Photo:
             if enough and image.format == "JPEG" and max(image.size) >= 2 * enough:
                 longest = max(image.size)
                 image.draft(image.mode, (max(1, width * enough // longest), max(1, height * enough // longest)))
-            upright = ImageOps.exif_transpose(image)
-            return Photo(_rgb(upright), (width, height) if upright.size == image.size else (height, width))
+            as_stored = image.size
+            ImageOps.exif_transpose(image, in_place=True)  # elsewhere it copies every photo, turned or not
+            return Photo(_rgb(image), (width, height) if image.size == as_stored else (height, width))
     except UnidentifiedImageError:
         raise UnknownFormatError(
             f"The {len(data)} bytes are no image that can be read. Send one of {', '.join(FORMATS)}."
@@ -106,7 +107,7 @@ def _rgb(image: Image.Image) -> Pixels:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -52,6 +52,14 @@ class Mien:
         self.observe: Observe | None = None
         """Told of the faces of each photo and of all their probabilities (n, 7), whenever faces are named."""
 
+    def warm_up(self) -> None:
+        """Look at a blank photo of each usual shape: the first real one then waits for nothing to be compiled."""
+        long = self.detection_side
+        for short in (long * 3 // 4, long * 2 // 3):
+            for shape in ((short, long), (long, short)):
+                self.detector.detect(np.zeros((*shape, 3), np.uint8))
+        self.runtime.predict(np.zeros((2, *faces.SHAPE), np.float32))
+
     def predict(self, image: Image) -> dict[str, Any]:
         """Every face in a photo (its bytes, its path, or gray, RGB or RGBA pixels), the largest first.
 

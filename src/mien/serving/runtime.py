@@ -1,5 +1,6 @@
 """The exported model on OpenVINO (bf16 where the processor computes in it) or ONNX Runtime."""
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -80,8 +81,15 @@ def _choose(backend: str) -> str:
 
 
 def _openvino(path: Path, threads: int | None) -> Loaded:
-    network = vino.Network(vino.read(path), threads)
-    return lambda faces: network(faces)[0], network.precision
+    model = vino.read(path)
+
+    @functools.cache
+    def network(alone: bool) -> vino.Network:
+        shape = [1, FACE_SIZE, FACE_SIZE, 1] if alone else None
+        return vino.Network(model.clone(), threads, shape)
+
+    # Most photos show one face, and for a number of faces known beforehand OpenVINO is a fifth faster.
+    return lambda faces: network(len(faces) == 1)(faces)[0], network(True).precision
 
 
 def _onnxruntime(path: Path, threads: int | None) -> Loaded:

@@ -24,9 +24,18 @@ from mien.serving.telemetry import telemetry
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 do_not_track.cache_clear()
 
+# Without a configuration nobody reads the traces that BentoML makes of each request, in half a millisecond.
+CONFIGURED = any(name in os.environ for name in ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS"))
+
 
 # One thread a worker, two workers: on two cores this serves most requests a second, since detection has one thread.
-@bentoml.service(name="mien", workers=LIMITS.workers, threads=1, traffic={"timeout": LIMITS.seconds})
+@bentoml.service(
+    name="mien",
+    workers=LIMITS.workers,
+    threads=1,
+    traffic={"timeout": LIMITS.seconds},
+    tracing={} if CONFIGURED else {"excluded_urls": ".*"},
+)
 class Mien:
     """Emotions of the faces in a photo."""
 
@@ -44,6 +53,7 @@ class Mien:
         """Load the champion. Raises MienError where there is none."""
         cv2.setNumThreads(1)
         self.mien = predict.Mien(threads=1)
+        self.mien.warm_up()
         self.answers = Answers(self.mien, LIMITS, telemetry())
         self.observer = observer(self.mien.card.version)
         if self.observer:

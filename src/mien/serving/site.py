@@ -56,6 +56,7 @@ def site(limits: Limits) -> Starlette:
             Route("/model_info", info),
             Route("/docs.json", described),
             *(Route(path, _only_post, methods=others) for path in openapi.CALLS),
+            Route("/{path:path}", _nothing, methods=[*others, "POST"]),
         ]
     )
 
@@ -72,6 +73,16 @@ def _file(name: str, kind: str) -> Any:
         return Response(content, media_type=kind, headers=headers)
 
     return answer
+
+
+async def _nothing(request: Request) -> Response:
+    """What is not there, or only to be fetched, in the form of every other refusal."""
+    path = request.url.path
+    fetched = path in FILES or path in ("/model_info", "/docs.json")
+    known = "Fetch it with GET." if fetched else f"Ask {', '.join(openapi.CALLS)}, /model_info, /app or /docs."
+    return JSONResponse(
+        {"error": f"{request.method} {path[:200]} is not answered. {known}"}, status_code=405 if fetched else 404
+    )
 
 
 async def _only_post(request: Request) -> Response:

@@ -1,0 +1,108 @@
+"""`/predict` with two workers against the floor, two processes that answer the same photo without HTTP, in turns."""
+
+import argparse
+import json
+import multiprocessing
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import cv2
+import samples
+from load import Service, running
+from timing import table
+
+from mien.serving.predict import Mien
+
+CONCURRENCIES, RUNS, SECONDS, FLOORS = (8, 32), 5, 4.0, 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """Answers a second, CPU milliseconds an answer, and over HTTP p50 and p95 in milliseconds and other statuses."""
+
+    rate: float
+    cpu: float
+    p50: float = 0.0
+    p95: float = 0.0
+    refused: int = 0
+
+
+def main() -> None:
+    """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    print(section())
+
+
+def section() -> str:
+    """The comparison, as Markdown."""
+    photo = Path(str(samples.PORTRAIT))
+    started = time.monotonic()
+    with running(photo.read_bytes()) as service:
+        ready = time.monotonic() - started
+        runs: dict[int, list[tuple[Run, Run]]] = {count: [] for count in CONCURRENCIES}
+        for _ in range(RUNS):
+            for count, taken in runs.items():
+                taken.append((floor(photo), over_http(service, photo, count)))
+        held = " + ".join(f"{worker.memory_info().rss / 2**20:.0f}" for worker in service.workers())
+    head = ["requests at a time", "floor, /s", "HTTP, /s", "share of the floor", "the same by CPU time", "p50 ms",
+            "p95 ms", "p95 / p50", "CPU ms: floor", "HTTP adds", "other than 2xx"]  # fmt: skip
+    told = f"Median of {RUNS} runs, connected anew each time. First answer {ready:.1f} s after `bentoml serve`; "
+    return f"{table(head, [_row(count, taken) for count, taken in runs.items()])}\n\n{told}the workers hold {held} MiB."
+
+
+def _row(count: int, taken: list[tuple[Run, Run]]) -> list[object]:
+    bare, http = ([pair[side] for pair in taken] for side in (0, 1))
+    share = median(b.rate / a.rate for a, b in taken)
+    adds = median(b.cpu - a.cpu for a, b in taken)
+    tail = median(run.p95 / run.p50 for run in http)
+    by_cpu = median(a.cpu / b.cpu for a, b in taken)
+    p50, p95 = median(run.p50 for run in http), median(run.p95 for run in http)
+    rates = (f"{median(run.rate for run in side):.1f}" for side in (bare, http))
+    return [count, *rates, f"**{share:.2f}**", f"{by_cpu:.2f}", f"{p50:.0f}", f"{p95:.0f}", f"{tail:.2f}",
+            f"{median(run.cpu for run in bare):.1f}", f"{adds:+.1f}", sum(run.refused for run in http)]  # fmt: skip
+
+
+def over_http(service: Service, photo: Path, count: int) -> Run:
+    """What `count` clients at a time get."""
+    workers = service.workers()
+    before = sum(sum(worker.cpu_times()[:2]) for worker in workers)
+    clients = [sys.executable, Path(__file__).with_name("clients.py"), service.port, count, SECONDS, photo]
+    seen = json.loads(subprocess.run([str(word) for word in clients], check=True, capture_output=True).stdout)
+    cpu = sum(sum(worker.cpu_times()[:2]) for worker in workers) - before
+    good = [1000 * taken for status, taken in seen if status // 100 == 2]  # noqa: PLR2004
+    steps = quantiles(good, n=20)
+    return Run(len(good) / SECONDS, 1000 * cpu / len(seen), steps[9], steps[18], len(seen) - len(good))
+
+
+def floor(photo: Path) -> Run:
+    """What as many processes as the service has workers answer."""
+    context = multiprocessing.get_context("spawn")
+    told, together = context.Queue(), context.Barrier(FLOORS)
+    processes = [context.Process(target=_answer, args=(photo, told, together)) for _ in range(FLOORS)]
+    for process in processes:
+        process.start()
+    answers = [told.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return Run(sum(rate for rate, _ in answers), sum(cpu for _, cpu in answers) / FLOORS)
+
+
+def _answer(photo: Path, told: Any, together: Any) -> None:
+    cv2.setNumThreads(1)
+    mien, data = Mien(threads=1), photo.read_bytes()
+    mien.predict(data)
+    together.wait()
+    count, wall, cpu = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < SECONDS:
+        json.dumps(mien.predict(data))
+        count += 1
+    told.put((count / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / count))
+
+
+if __name__ == "__main__":
+    main()
