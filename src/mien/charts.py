@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mien.emotions import EMOTIONS, FACE_SIZE, SPLITS
 from mien.files import write_file
-from mien.metrics import Reliability
+from mien.metrics import Coverage, Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,6 +170,59 @@ def families(results: Mapping[str, Mapping[str, float]], path: Path, winner: str
         axes.margins(x=0.12)
         axes.grid(visible=True, axis="x")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=3, bbox_transform=figure.transFigure)
+        _save(figure, path, "", note)
+
+
+def coverage(curve: Coverage, below: float, path: Path, note: str = "") -> None:
+    """Accuracy of the surest faces against the share of faces answered; a mark where the limit `below` lies."""
+    with _style():
+        figure = _figure(7, 4.4)
+        axes = figure.subplots()
+        # The first few dozen faces are too few for a share of them to mean much.
+        shown = slice(min(len(curve.share) - 1, len(curve.share) // 50), None)
+        axes.plot(curve.share[shown], curve.accuracy[shown], color=COLOURS[0], linewidth=1.8)
+        answered = int(np.sum(curve.confidence >= below))
+        if answered:
+            x, y = curve.share[answered - 1], curve.accuracy[answered - 1]
+            axes.scatter([x], [y], 60, color=COLOURS[1], zorder=3)
+            told = f"limit {below:g}: {x:.0%} answered,\n{y:.1%} of them right"
+            axes.annotate(told, (x, y), (-12, -10), textcoords="offset points", ha="right", va="top", color=INK)
+        lowest = min(float(curve.accuracy[shown].min()), float(curve.accuracy[-1]))
+        axes.set(xlabel="share of faces answered, the surest first", ylabel="accuracy of the answered faces")
+        axes.set(xlim=(0, 1.02), ylim=(max(0.0, lowest - 0.1), 1.01))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.grid(visible=True)
+        _save(figure, path, "What leaving unsure faces unanswered is worth", note)
+
+
+def robustness(found: Mapping[str, Any], path: Path, note: str = "") -> None:
+    """Accuracy at each severity of each corruption, the most harmful below; the line is that of undamaged faces."""
+    clean = found["clean"]["accuracy"]
+    rows = {
+        name: [(word, told["level"], told["accuracy"]) for word, told in severities.items()]
+        for name, severities in found["corruptions"].items()
+    }
+    names = sorted(rows, key=lambda name: float(np.mean([value for *_, value in rows[name]])))
+    with _style():
+        figure = _figure(9, 0.62 * len(names) + 1.8)
+        axes = figure.subplots()
+        axes.axvline(clean, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), label=f"undamaged {clean:.1%}")
+        for place, (colour, marker) in enumerate(zip((COLOURS[4], COLOURS[0], COLOURS[1]), "osD", strict=True)):
+            values = [rows[name][place][2] for name in names]
+            label = next(iter(rows.values()))[place][0]
+            axes.scatter(values, range(len(names)), 60, color=colour, marker=marker, label=label, zorder=3)
+        for row, name in enumerate(names):
+            values = [clean, *(value for *_, value in rows[name])]
+            axes.plot([min(values), max(values)], [row, row], color=GRID, linewidth=2, zorder=1)
+            levels = " | ".join(level for _, level, _ in rows[name])
+            axes.annotate(levels, (0.005, row), (0, 9), xycoords=("axes fraction", "data"), textcoords="offset points",
+                          size=7.5, color=MUTED)  # fmt: skip
+        axes.set_yticks(range(len(names)), names, color=INK)
+        axes.set(xlabel="accuracy", ylim=(-0.6, len(names) - 0.3))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.grid(visible=True, axis="x")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=4, bbox_transform=figure.transFigure)
         _save(figure, path, "", note)
 
 

@@ -84,6 +84,7 @@ def _sections(facts: Facts) -> Iterator[Section]:
     yield Section("Limits", items=LIMITS)
     yield _results(facts)
     yield _recall(facts)
+    yield from _uncertain(facts)
     yield from _robustness(facts)
     yield _gate(facts)
     yield _training(facts)
@@ -92,7 +93,7 @@ def _sections(facts: Facts) -> Iterator[Section]:
 
 def _short(facts: Facts) -> Section:
     evaluation, training, tested = facts.evaluation, facts.training, facts.promotion["scores"]["challenger"]
-    runtime = evaluation.get("runtime", {})
+    runtime, served = evaluation.get("runtime", {}), evaluation.get("served", {})
     rows = [
         ("input", "one gray face, 48 × 48 × 1, float32 in [0, 255]; scaling is inside the model"),
         ("answer", "seven probabilities: angry, disgust, fear, happy, sad, surprise, neutral"),
@@ -103,7 +104,8 @@ def _short(facts: Facts) -> Section:
         ("file", f"ONNX, {tested['bytes']:,} bytes"),
         ("speed", f"{tested['milliseconds']:.2f} ms a face (median, one face at a time on one thread)"),
         ("runtime", f"{runtime['backend']}, {runtime['precision']}" if runtime else "not recorded"),
-        ("temperature", f"{evaluation['temperature']:.3f}, fitted on validation"),
+        ("looks at a face", "twice, also in the mirror" if served.get("tta") == "flip" else "once"),
+        ("temperature", f"{served.get('temperature', evaluation['temperature']):.3f}, fitted on validation"),
         ("data", f"{evaluation['data']['name']}, described in the data card"),
     ]
     return Section("In short", table=Table(("", ""), rows))
@@ -114,7 +116,7 @@ def _results(facts: Facts) -> Section:
     told = {
         "test, whole split": test,
         "test, without images also in training": test.get("without_leaks"),
-        "test, averaged with the mirror image": test.get("tta"),
+        f"test, whole split, {_way(test.get('tta', {}))}": test.get("tta"),
         "validation, without leaked images": facts.evaluation["families"][winner]["validation"],
     }
     rows = [(name, *_scores(part)) for name, part in told.items() if part]
@@ -128,6 +130,13 @@ def _results(facts: Facts) -> Section:
     ]
     table = Table(("faces", "n", "accuracy", "macro-F1", "UAR", "NLL", "ECE"), rows)
     return Section("Results", [text], table=table, pictures=[pair for pair in pictures if pair[0].is_file()])
+
+
+def _way(tta: Mapping[str, Any]) -> str:
+    """How faces were looked at a second time, with its cost."""
+    if tta.get("tta") == "ten_crop":
+        return f"ten crops of {tta['crop']} pixels averaged (10 passes)"
+    return "averaged with the mirror image (2 passes)"
 
 
 def _scores(part: Mapping[str, Any]) -> tuple[str, ...]:
@@ -157,12 +166,40 @@ def _recall(facts: Facts) -> Section:
 
 
 def _robustness(facts: Facts) -> Iterator[Section]:
-    found = facts.evaluation.get("robustness") or facts.evaluation["test"].get("robustness")
-    if isinstance(found, Mapping) and found:
-        rows = [(name, _plain(value)) for name, value in found.items()]
-        yield Section(
-            "Robustness", ["As `evaluate` measured it on the test split."], table=Table(("change", "result"), rows)
-        )
+    found = facts.evaluation.get("robustness")
+    if not found:
+        return
+    clean = found["clean"]
+    rows = [
+        (name, *(f"{one['accuracy']:.1%} ({one['level']})" for one in severities.values()))
+        for name, severities in found["corruptions"].items()
+    ]
+    text = (
+        f"Accuracy on {found['n']:,} faces ({found['split']}) that were damaged before it saw them, as it is served. "
+        f"Undamaged it is {clean['accuracy']:.1%}. These numbers chose nothing."
+    )
+    words = list(next(iter(found["corruptions"].values())))
+    picture = facts.plots / "robustness.png"
+    pictures = (
+        [(picture, "Accuracy by damage; the dashed line is that of undamaged faces")] if picture.is_file() else []
+    )
+    yield Section("Robustness", [text], table=Table(("damage", *words), rows), pictures=pictures)
+
+
+def _uncertain(facts: Facts) -> Iterator[Section]:
+    found = facts.evaluation.get("uncertain")
+    if not found or found["accuracy"] is None:
+        return
+    text = (
+        f"A face whose likeliest emotion has less than {found['below']:.0%} is answered `uncertain`. On the test split "
+        f"{found['coverage']:.1%} of the faces are above that, and {percent(found['accuracy'], found['accuracy_ci'])} "
+        "of those are named right."
+    )
+    if found["accuracy_of_uncertain"] is not None:
+        text += f" Of the uncertain ones {found['accuracy_of_uncertain']:.1%} are."
+    rows = [(f"{c['coverage']:.0%}", f"{c['accuracy']:.1%}", f"{c['confidence']:.2f}") for c in found["curve"]]
+    table = Table(("faces answered, the surest first", "named right", "least confidence"), rows)
+    yield Section("When it is unsure", [text], table=table)
 
 
 def _gate(facts: Facts) -> Section:
@@ -220,11 +257,3 @@ def _lineage(facts: Facts) -> Section:
     ]
     command = f"The command mien lineage {facts.promotion['version']} tells the rest, Bentos included."
     return Section("Lineage", [command], table=Table(("", ""), rows, code=True))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return " to ".join(_plain(part) for part in value)
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

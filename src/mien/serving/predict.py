@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.metrics import apply_temperature
-from mien.serving import champion, detectors, faces, photos
+from mien.serving import champion, detectors, faces, photos, views
 from mien.serving.runtime import Runtime
 from mien.serving.status import status
 
@@ -100,7 +100,9 @@ class Mien:
         """The answers for the faces of each photo."""
         pixels = [face.pixels for photo in found for face in photo]
         stacked = np.stack(pixels) if pixels else np.zeros((0, *faces.SHAPE), np.float32)
-        rows = iter(apply_temperature(self.runtime.predict(stacked), self.card.temperature))
+        rows = iter(
+            apply_temperature(views.average(self.runtime.predict, stacked, self.card.way), self.card.temperature)
+        )
         return [[self._face(face, next(rows)) for face in photo] for photo in found]
 
     def _face(self, face: faces.Face, probabilities: NDArray[np.float64]) -> dict[str, Any]:

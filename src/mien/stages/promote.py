@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from mien.registry import card, data_card, gate, lineage, model_card, promotions
 from mien.registry.card import Facts
 from mien.registry.gate import Case, Comparison, Exam, Verdict
 from mien.registry.promotions import Entry, Log
+from mien.serving import views
 from mien.serving.runtime import Runtime
+from mien.serving.views import ONCE, Tta, Way
 
 METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
 
@@ -87,13 +89,15 @@ def register(content: Mapping[str, Any], inputs: Inputs, name: str) -> Challenge
     sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest() if onnx.exists() else "no file"
     if sha256 != entry["onnx_sha256"]:
         raise MienError(f"{onnx} is not the file that was evaluated. Evaluate it: dvc repro evaluate.")
+    served = content.get("served") or {"tta": "none", "temperature": content["temperature"]}
     scores = {f"validation_{key}": entry["validation"][key] for key in METRICS}
     scores |= {f"test_{key}": content["test"][key] for key in METRICS}
     tags = lineage.tags(family) | {
         "family": family,
         "onnx_sha256": sha256,
         "validation_macro_f1": str(scores["validation_macro_f1"]),
-        "temperature": str(content["temperature"]),
+        "temperature": str(served["temperature"]),
+        "tta": served["tta"],
         "data.name": data["name"],
         "data.digest": data["digest"],
         "synthetic": str(data["synthetic"]).lower(),
@@ -134,11 +138,12 @@ def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: boo
 
 
 def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> Exam:
-    """Score one model on validation faces as it is served: its file, temperature and runtime, on one thread."""
-    runtime = Runtime(onnx, threads=1)
+    """Score one model on validation faces as it is served: its file, way, temperature and runtime, on one thread."""
+    runtime, way = Runtime(onnx, threads=1), Way(cast("Tta", tags.get("tta", "none")))
     images = np.ascontiguousarray(faces.images, dtype=np.float32)
-    answers = metrics.apply_temperature(runtime.predict(images), float(tags.get("temperature", 1)))
-    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime)}
+    answers = views.average(runtime.predict, images, way)
+    answers = metrics.apply_temperature(answers, float(tags.get("temperature", 1)))
+    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, way)}
     family = tags.get("family", "unknown")
     return gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
 
@@ -150,13 +155,13 @@ def sit_again(name: str, champion: tracking.Version, faces: Split, params: Param
         return sit(champion.version, onnx, champion.tags, faces, params)
 
 
-def median_milliseconds(runtime: Runtime) -> float:
-    """The median time for one face."""
+def median_milliseconds(runtime: Runtime, way: Way = ONCE) -> float:
+    """The median time for one face, looked at as it is served."""
     face = np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.float32)
     laps = []
     for _ in range(LAPS):
         start = time.perf_counter()
-        runtime.predict(face)
+        views.average(runtime.predict, face, way)
         laps.append(time.perf_counter() - start)
     return 1000 * statistics.median(laps)
 
