@@ -20,6 +20,8 @@ INK, MUTED, GRID, PAPER = "#22303c", "#6b7a86", "#e4e9ed", "#ffffff"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#22303c")
 
 DPI = 150
+WIDE = 8
+"""A range whose end is this many times its start is drawn by logarithm."""
 CAPTION = 14
 """Pixels of a face's own size kept free below it for its caption."""
 DARK = 0.5
@@ -224,6 +226,95 @@ def robustness(found: Mapping[str, Any], path: Path, note: str = "") -> None:
         axes.grid(visible=True, axis="x")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=4, bbox_transform=figure.transFigure)
         _save(figure, path, "", note)
+
+
+def search_history(trials: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> None:
+    """Each trial's score in the order of the search, and the best so far; pruned ones hollow, with their last score."""
+    with _style():
+        figure = _figure(7, 4)
+        axes = figure.subplots()
+        whole = [trial for trial in trials if trial["state"] == "complete"]
+        pruned = [trial for trial in trials if trial["state"] != "complete"]
+        best = np.maximum.accumulate([trial["value"] for trial in whole])
+        if whole:
+            x = [*(trial["number"] for trial in whole), max(trial["number"] for trial in trials)]
+            axes.step(x, [*best, best[-1]], where="post", color=COLOURS[1], label="best so far")
+        for some, fill, title in ((whole, COLOURS[0], "finished"), (pruned, PAPER, "pruned")):
+            x, y = [trial["number"] for trial in some], [trial["value"] for trial in some]
+            axes.scatter(x, y, 45, facecolor=fill, edgecolor=COLOURS[0], label=title, zorder=3)
+        axes.set(xlabel="trial", ylabel="score")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.margins(0.08)
+        axes.grid(visible=True)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        _save(figure, path, "How the search went", note)
+
+
+def parallel_coordinates(trials: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> None:
+    """A line a trial through its value on every searched axis to its score; the darker, the better; pruned dashed."""
+    from matplotlib import colormaps
+
+    names = list(trials[0]["params"])
+    scales = [_Scale([trial["params"][name] for trial in trials]) for name in names]
+    scales.append(_Scale([trial["value"] for trial in trials]))
+    score = scales[-1]
+    with _style():
+        figure = _figure(max(5, 2.4 * len(scales)), 4.4)
+        axes = figure.subplots()
+        for trial in sorted(trials, key=lambda one: one["value"]):
+            values = [*(trial["params"][name] for name in names), trial["value"]]
+            places = [scale.place(value) for scale, value in zip(scales, values, strict=True)]
+            colour = colormaps["Blues"](0.3 + 0.7 * score.place(trial["value"]))
+            style = "-" if trial["state"] == "complete" else (0, (3, 2))
+            axes.plot(range(len(scales)), places, color=colour, linewidth=1.8, linestyle=style)
+        for x, scale in enumerate(scales):
+            axes.axvline(x, color=INK, linewidth=0.8, zorder=1)
+            for place, text in scale.marks():
+                axes.annotate(text, (x, place), (5, 0), textcoords="offset points", size=8, color=INK, va="center",
+                              bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
+        axes.set_xticks(range(len(scales)), [*names, "score"], color=INK)
+        axes.set(xlim=(-0.1, len(scales) - 0.6), ylim=(-0.06, 1.06), yticks=[])
+        axes.spines[:].set_visible(False)
+        _save(figure, path, "What was tried, and how it scored", note)
+
+
+def importances(weights: Mapping[str, float], path: Path, note: str = "") -> None:
+    """Share of the scores' variance that each searched value explains."""
+    names = sorted(weights, key=lambda name: weights[name])
+    with _style():
+        figure = _figure(7, 0.5 * len(names) + 1.5)
+        axes = figure.subplots()
+        bars = axes.barh(names, [weights[name] for name in names], height=0.6, color=COLOURS[0])
+        axes.bar_label(bars, [f"{weights[name]:.0%}" for name in names], padding=4, color=INK)
+        axes.set(xlim=(0, 1.12 * max(*weights.values(), 1e-9)), xticks=[])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.spines["bottom"].set_visible(False)
+        _save(figure, path, "Which value mattered", note)
+
+
+class _Scale:
+    """Where a value stands on one of the parallel axes, 0 to 1: choices in their order, wide ranges by logarithm."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.choices = sorted({str(value) for value in values}) if any(isinstance(v, str) for v in values) else []
+        self.low, self.high = (0.0, 1.0) if self.choices else (float(min(values)), float(max(values)))
+        self.log = self.low > 0 and self.high > WIDE * self.low
+
+    def place(self, value: Any) -> float:
+        """The value's place; the only one there is stands in the middle."""
+        if self.choices:
+            return self.choices.index(str(value)) / max(1, len(self.choices) - 1)
+        if self.high == self.low:
+            return 0.5
+        if self.log:
+            return float(np.log(value / self.low) / np.log(self.high / self.low))
+        return (float(value) - self.low) / (self.high - self.low)
+
+    def marks(self) -> list[tuple[float, str]]:
+        """What to write beside the axis: every choice, or the ends."""
+        if self.choices:
+            return [(self.place(choice), choice) for choice in self.choices]
+        return [(self.place(value), f"{value:.3g}") for value in sorted({self.low, self.high})]
 
 
 def _bars(axes: "Axes", values: Sequence[int], title: str) -> None:

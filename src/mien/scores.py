@@ -76,6 +76,31 @@ def uncertainty(probabilities: Probabilities, split: Split, below: float) -> dic
     }
 
 
+def second_opinion(
+    probabilities: Probabilities, split: Split, plurality: NDArray[np.int64], nobody: int
+) -> dict[str, Any]:
+    """Accuracy by the data's own labels, by FER+'s, and by either, on the faces on which FER+'s voters settled."""
+
+    def told(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        predicted, own, other = probabilities[chosen].argmax(axis=1), split.labels[chosen], plurality[chosen]
+        right = {
+            "own": predicted == own,
+            "ferplus": predicted == other,
+            "either": (predicted == own) | (predicted == other),
+        }
+        n = int(chosen.sum())
+        entry: dict[str, Any] = {"n": n, "labels_agree": float(np.mean(own == other))}
+        for name, hits in right.items():
+            entry[name] = {"accuracy": float(np.mean(hits)), "accuracy_ci": metrics.wilson_interval(int(hits.sum()), n)}
+        return entry
+
+    settled = plurality != nobody
+    clean = settled & ~split.leaked
+    if not clean.any():
+        return {}
+    return {"unsettled": int((~settled).sum()), **told(settled), "without_leaks": told(clean)}
+
+
 def spread(scores: Sequence[Mapping[str, Any]], keys: Sequence[str] = ("accuracy", "macro_f1", "uar", "ece")) -> Any:
     """Mean and sample standard deviation of each number over trainings that differ in nothing but their seed."""
     told = {}

@@ -145,6 +145,15 @@ def test_the_card_tells_how_it_looks_at_faces_and_what_being_unsure_is_worth() -
     assert "unsure" not in plain
 
 
+def test_a_second_opinion_is_told_where_there_is_one() -> None:
+    scored = {key: {"accuracy": 0.7, "accuracy_ci": [0.68, 0.72]} for key in ("own", "ferplus", "either")}
+    found = {"n": 3350, "unsettled": 239, "labels_agree": 0.656, **scored, "without_leaks": {"n": 3076, **scored}}
+    told = card.render(model_card.make(facts(ferplus=found)), "md").replace("\u00a0", " ")
+    assert "the two labels agree on 65.6%" in told
+    assert "| named right by | all 3,350 | 3,076 not also in training |" in told
+    assert "| either | 70.0% (68.0% to 72.0%) | 70.0% (68.0% to 72.0%) |" in told
+
+
 def test_a_refused_version_is_called_so() -> None:
     known = facts()
     refused = Facts(**{**vars(known), "promotion": {**known.promotion, "champion": {"version": "1"}}})

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mien.data import dataset
+from mien.data import dataset, ferplus
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
@@ -47,7 +49,7 @@ class World:
         """The parameters with another evaluation."""
         return dataclasses.replace(self.params, evaluate=dataclasses.replace(self.params.evaluate, **evaluation))
 
-    def run(self, params: Params | None = None) -> dict[str, Any]:
+    def run(self, params: Params | None = None, votes: Path | None = None) -> dict[str, Any]:
         """evaluation.json as the stage writes it."""
         root = self.root
         reports = root / "reports"
@@ -58,6 +60,7 @@ class World:
             reports / "evaluation.json",
             reports / "plots",
             params or self.params,
+            votes,
         )
         content: dict[str, Any] = json.loads((reports / "evaluation.json").read_text())
         return content
@@ -293,6 +296,26 @@ def test_plots_are_written_for_people_and_for_dvc(evaluated: tuple[World, dict[s
     ]
     report = (plots / "classification_report.txt").read_text()
     assert all(emotion in report for emotion in EMOTIONS)
+
+
+def test_voters_give_a_second_opinion_only_where_their_file_is(world: World) -> None:
+    test = dataset.read_split(world.root / "prepared", "test")
+    origins = pa.table({"origin": [f"fer2013.csv:{n}" for n in range(1, len(test) + 1)]})
+    pq.write_table(origins, world.root / "prepared" / "statistics.parquet")
+    path = world.root / "ferplus.csv"
+    assert "ferplus" not in world.run(votes=path)
+    ours = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+    rows = [",".join(ferplus.COLUMNS)]
+    for number, label in enumerate(test.labels):
+        chosen = "unknown" if number < 7 else ours[label]  # the first seven are angry
+        rows.append(
+            f"PrivateTest,fer{number}.png," + ",".join("9" if name == chosen else "0" for name in ferplus.ANSWERS)
+        )
+    path.write_text("\n".join(rows) + "\n")
+    told = world.run(votes=path)["ferplus"]
+    assert (told["n"], told["unsettled"], told["labels_agree"]) == (113, 7, 1)
+    assert told["own"] == told["ferplus"] == told["either"]
+    assert told["without_leaks"]["n"] == 103
 
 
 def test_a_second_evaluation_is_the_same_byte_for_byte(evaluated: tuple[World, dict[str, Any]]) -> None:

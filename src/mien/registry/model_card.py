@@ -84,6 +84,7 @@ def _sections(facts: Facts) -> Iterator[Section]:
     yield Section("Limits", items=LIMITS)
     yield _results(facts)
     yield _recall(facts)
+    yield from _opinions(facts)
     yield from _uncertain(facts)
     yield from _robustness(facts)
     yield _gate(facts)
@@ -99,7 +100,7 @@ def _short(facts: Facts) -> Section:
         ("answer", "seven probabilities: angry, disgust, fear, happy, sad, surprise, neutral"),
         (
             "network",
-            f"{evaluation['winner']}, {training['parameters']:,} parameters" if training else evaluation["winner"],
+            _network(evaluation["winner"], training),
         ),
         ("file", f"ONNX, {tested['bytes']:,} bytes"),
         ("speed", f"{tested['milliseconds']:.2f} ms a face (median, one face at a time on one thread)"),
@@ -109,6 +110,14 @@ def _short(facts: Facts) -> Section:
         ("data", f"{evaluation['data']['name']}, described in the data card"),
     ]
     return Section("In short", table=Table(("", ""), rows))
+
+
+def _network(family: str, training: Mapping[str, Any]) -> str:
+    """Its name and size, its cost where that was counted, and who taught it."""
+    size = f", {training['parameters']:,} parameters" if training else ""
+    cost = f", {training['gmac']:.3f} GMAC a face" if "gmac" in training else ""
+    teachers = ", ".join(training.get("distil", {}).get("teachers", {}))
+    return family + size + cost + (f", distilled from {teachers}" if teachers else "")
 
 
 def _results(facts: Facts) -> Section:
@@ -184,6 +193,23 @@ def _robustness(facts: Facts) -> Iterator[Section]:
         [(picture, "Accuracy by damage; the dashed line is that of undamaged faces")] if picture.is_file() else []
     )
     yield Section("Robustness", [text], table=Table(("damage", *words), rows), pictures=pictures)
+
+
+def _opinions(facts: Facts) -> Iterator[Section]:
+    found = facts.evaluation.get("ferplus")
+    if not found:
+        return
+    names = {"own": "the data's own label", "ferplus": "the label that most of FER+'s voters chose", "either": "either"}
+    rows = [
+        (told, *(percent(part[key]["accuracy"], part[key]["accuracy_ci"]) for part in (found, found["without_leaks"])))
+        for key, told in names.items()
+    ]
+    text = (
+        f"People disagree about faces. On the {found['n']:,} test faces on which FER+'s voters settled "
+        f"({found['unsettled']:,} are left out), the two labels agree on {found['labels_agree']:.1%}."
+    )
+    head = ("named right by", f"all {found['n']:,}", f"{found['without_leaks']['n']:,} not also in training")
+    yield Section("A second opinion", [text], table=Table(head, rows))
 
 
 def _uncertain(facts: Facts) -> Iterator[Section]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import charts, metrics, scores, tables
-from mien.data import corruptions, dataset
+from mien.data import corruptions, dataset, ferplus
 from mien.data.dataset import Split
 from mien.errors import MienError
 from mien.files import read_json, write_json
@@ -68,8 +68,19 @@ class Final:
     extras: dict[str, Any]
 
 
-def run(prepared: Path, models: Path, train_reports: Path, report: Path, plots: Path, params: Params) -> None:
-    """Write evaluation.json to `report`, and charts, DVC plots and the classification report to the folder `plots`."""
+def run(
+    prepared: Path,
+    models: Path,
+    train_reports: Path,
+    report: Path,
+    plots: Path,
+    params: Params,
+    votes: Path | None = None,
+) -> None:
+    """Write evaluation.json to `report`, and charts, DVC plots and the classification report to the folder `plots`.
+
+    `votes` are FER+'s, told as a second opinion where the file exists.
+    """
     info = dataset.read_info(prepared)
     trained = {family: _read_training(train_reports / f"{family}.json", info) for family in params.candidates}
     panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
@@ -93,6 +104,7 @@ def run(prepared: Path, models: Path, train_reports: Path, report: Path, plots: 
         **final.extras,
         **report_ensembles(panel, ensembles, way, params),
         **report_seeds(panel, judged, trained, winner, params),
+        **report_votes(final, votes, prepared),
         "data": {"name": info["name"], "digest": info["digest"], "synthetic": "synthetic" in info["name"]},
         "runtime": {"backend": runtime.backend, "precision": runtime.precision},
     }
@@ -232,6 +244,15 @@ def report_seeds(
                 entry["test"]["without_leaks"] = scores.spread([one["without_leaks"] for one in tests])
             told.append(entry)
     return {"seeds": told} if told else {}
+
+
+def report_votes(final: Final, path: Path | None, prepared: Path) -> dict[str, Any]:
+    """How much of the winner's error FER+'s voters share: its single pass on test by their labels, too."""
+    if not path or not path.exists():
+        return {}
+    found = ferplus.labels(ferplus.read(path), prepared, "test", final.split)
+    told = scores.second_opinion(final.probabilities, final.split, found, ferplus.NONE)
+    return {"ferplus": told} if told else {}
 
 
 def draw(final: Final, judged: Scores, histories: Histories, winner: str, plots: Path, note: str) -> None:
