@@ -243,7 +243,7 @@ def search_history(trials: Sequence[Mapping[str, Any]], path: Path, note: str = 
             x, y = [trial["number"] for trial in some], [trial["value"] for trial in some]
             axes.scatter(x, y, 45, facecolor=fill, edgecolor=COLOURS[0], label=title, zorder=3)
         axes.set(xlabel="trial", ylabel="score")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.margins(0.08)
         axes.grid(visible=True)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mien.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from mien.errors import MienError
 
 
-def faces(n: int = 6) -> np.ndarray:
+def faces(n: int = 6) -> NDArray[np.uint8]:
     """Smooth faces with one bright spot."""
     ramp = np.add.outer(np.arange(48), np.arange(48)).astype(np.uint8)
     images = np.repeat(ramp[None, :, :, None] + 60, n, axis=0)
@@ -19,7 +20,8 @@ def test_each_severity_changes_faces_more_than_the_one_before(name: str) -> None
     changes = []
     for severity in range(len(SEVERITIES)):
         damaged = corrupt(clean, name, severity, seed=7)
-        assert (damaged.shape, damaged.dtype) == (clean.shape, np.uint8)
+        assert damaged.shape == clean.shape
+        assert damaged.dtype == np.uint8
         changes.append(np.abs(damaged.astype(int) - clean).mean())
     assert 0 < changes[0] < changes[1] < changes[2]
 

@@ -14,7 +14,7 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 
 
-def line(usage: str = "Training", **votes: int) -> str:
+def line(usage: str = "Training", /, **votes: int) -> str:
     return f"{usage},fer.png," + ",".join(str(votes.get(answer, 0)) for answer in ANSWERS)
 
 

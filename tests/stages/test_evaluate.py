@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mien import panel
 from mien.data import dataset, ferplus
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
+from mien.panel import Panel
 from mien.params import Params
 from mien.serving.runtime import Runtime
 from mien.stages import evaluate
@@ -139,7 +141,7 @@ def test_only_the_winner_sees_the_test_split_and_only_after_it_has_won(
         events.append(("read", name))
         return read_split(folder, name)
 
-    monkeypatch.setattr(evaluate, "Runtime", Spy)
+    monkeypatch.setattr(panel, "Runtime", Spy)
     monkeypatch.setattr(dataset, "read_split", read)
     world.run(world.with_(tta="none", robustness=False))
     read_test = events.index(("read", "test"))
@@ -226,10 +228,10 @@ def test_an_ensemble_averages_its_members_and_is_told_apart_from_them(world: Wor
     assert content["ensembles"]["both"]["members"] == ["good", "memoriser"]
     chosen = content["ensemble"]
     assert (chosen["winner"], chosen["test"]["passes"], chosen["test"]["tta"]["passes"]) == ("both", 2, 4)
-    panel = evaluate.Panel({name: world.root / "models" / name / "model.onnx" for name in ("good", "memoriser")})
-    panel.splits["test"] = dataset.read_split(world.root / "prepared", "test")
-    mean = (panel.answer(["good"], "test") + panel.answer(["memoriser"], "test")) / 2
-    assert np.allclose(panel.answer(["good", "memoriser"], "test"), mean)
+    both = Panel({name: world.root / "models" / name / "model.onnx" for name in ("good", "memoriser")})
+    both.splits["test"] = dataset.read_split(world.root / "prepared", "test")
+    mean = (both.answer(["good"], "test") + both.answer(["memoriser"], "test")) / 2
+    assert np.allclose(both.answer(["good", "memoriser"], "test"), mean)
     assert "ensemble" not in world.run()
 
 

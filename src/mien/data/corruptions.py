@@ -55,7 +55,7 @@ def _noise(face: Face, spread: float, random: np.random.Generator) -> NDArray[np
 
 
 def _jpeg(face: Face, quality: float, _: np.random.Generator) -> NDArray[np.generic]:
-    _, data = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+    data = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
 
 

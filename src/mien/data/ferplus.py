@@ -82,7 +82,7 @@ def labels(votes: Votes, prepared: Path, name: str, split: Split) -> NDArray[np.
             f"{origins[wrong[0]]} is a face of {name} here and of {votes.splits[rows[wrong[0]]]} in FER+: the "
             "tables have different orders. Fetch the challenge's own fer2013.csv and FER+'s own fer2013new.csv."
         )
-    return votes.plurality()[rows]
+    return np.asarray(votes.plurality()[rows])
 
 
 def _fields(row: list[str], place: str) -> tuple[str, list[int]]:

@@ -1,9 +1,8 @@
 """evaluate: score every family on validation, choose one, fit its temperature, score it once on test."""
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +15,14 @@ from mien.data.dataset import Split
 from mien.errors import MienError
 from mien.files import read_json, write_json
 from mien.metrics import Reliability
+from mien.panel import Panel, Probabilities, floats
 from mien.params import Params
 from mien.scores import with_and_without_leaks
 from mien.serving.runtime import Runtime
 from mien.serving.views import ONCE, Way, average
 
-Probabilities = NDArray[np.floating[Any]]
 Histories = Mapping[str, Mapping[str, Sequence[float]]]
 Scores = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass
-class Panel:
-    """The trained models and the faces they are asked about; answers are kept, for several exams ask the same."""
-
-    paths: Mapping[str, Path]
-    splits: dict[str, Split] = field(default_factory=dict)
-    runtimes: dict[str, Runtime] = field(default_factory=dict)
-    kept: dict[tuple[str, str, Way], Probabilities] = field(default_factory=dict)
-
-    def runtime(self, family: str) -> Runtime:
-        """The family's model, loaded once."""
-        if family not in self.runtimes:
-            self.runtimes[family] = Runtime(self.paths[family])
-        return self.runtimes[family]
-
-    def answer(self, families: Sequence[str], split: str, way: Way = ONCE) -> Probabilities:
-        """Probabilities `(n, 7)` of a split's faces; of several families, their mean."""
-        return np.asarray(np.mean([self._one(family, split, way) for family in families], axis=0))
-
-    def _one(self, family: str, split: str, way: Way) -> Probabilities:
-        key = family, split, way
-        if key not in self.kept:
-            self.kept[key] = average(self.runtime(family).predict, _floats(self.splits[split].images), way)
-        return self.kept[key]
 
 
 @dataclass(frozen=True)
@@ -91,6 +64,7 @@ def run(
     ensembles = {name: validate(panel, members, params) for name, members in params.evaluate.ensembles.items()}
     # From here on the test split is open, and nothing is chosen any more.
     panel.splits["test"] = dataset.read_split(prepared, "test")
+    opinion = read_votes(votes, prepared, panel.splits["test"])
     final = examine(panel, winner, way, tried, params)
     histories = {family: content["history"] for family, content in trained.items()}
     draw(final, judged, histories, winner, plots, note=info["name"])
@@ -104,7 +78,7 @@ def run(
         **final.extras,
         **report_ensembles(panel, ensembles, way, params),
         **report_seeds(panel, judged, trained, winner, params),
-        **report_votes(final, votes, prepared),
+        **report_votes(final, opinion),
         "data": {"name": info["name"], "digest": info["digest"], "synthetic": "synthetic" in info["name"]},
         "runtime": {"backend": runtime.backend, "precision": runtime.precision},
     }
@@ -148,18 +122,18 @@ def examine(panel: Panel, winner: str, way: Way, tried: Mapping[str, Any], param
     """Fit the temperature of every way on clean validation faces, then score the test split."""
     test, served = panel.splits["test"], Way(params.package.tta)
     before, labels = panel.answer([winner], "test"), test.labels
-    after, temperature = calibrated(panel, [winner], ONCE)
+    after, temperature = panel.calibrated([winner], ONCE)
     told = with_and_without_leaks(after, test, params) | {
         "recall": metrics.recalls(labels, after.argmax(axis=1)),
         "support": dataset.counts(test),
         "before_temperature": scores.calibration(before, labels, params.evaluate),
     }
     if way != ONCE:
-        told["tta"] = _looked(panel, [winner], way, params)
+        told["tta"] = panel.exam([winner], way, params)
         told["tta"]["validation"] = tried
     bins = params.evaluate.ece_bins
     diagrams = metrics.reliability(before, labels, bins), metrics.reliability(after, labels, bins)
-    answers, softness = calibrated(panel, [winner], served)
+    answers, softness = panel.calibrated([winner], served)
     extras = {
         "served": {"tta": served.tta, "passes": served.passes, "temperature": softness},
         "uncertain": scores.uncertainty(answers, test, params.package.uncertain_below),
@@ -169,14 +143,6 @@ def examine(panel: Panel, winner: str, way: Way, tried: Mapping[str, Any], param
     return Final(test, after, temperature, told, diagrams, answers, extras)
 
 
-def calibrated(panel: Panel, families: Sequence[str], way: Way) -> tuple[Probabilities, float]:
-    """Probabilities of the test faces looked at in a way, after the temperature of that way, and the temperature."""
-    clean = ~panel.splits["validation"].leaked
-    on_validation = panel.answer(families, "validation", way)[clean]
-    temperature = metrics.fit_temperature(on_validation, panel.splits["validation"].labels[clean])
-    return metrics.apply_temperature(panel.answer(families, "test", way), temperature), temperature
-
-
 def damage(runtime: Runtime, faces: Split, way: Way, temperature: float, params: Params) -> dict[str, Any]:
     """The winner's scores on test faces that were damaged, as it is served; leaked faces are left out.
 
@@ -184,7 +150,7 @@ def damage(runtime: Runtime, faces: Split, way: Way, temperature: float, params:
     """
 
     def scored(images: NDArray[np.uint8]) -> dict[str, Any]:
-        answers = metrics.apply_temperature(average(runtime.predict, _floats(images), way), temperature)
+        answers = metrics.apply_temperature(average(runtime.predict, floats(images), way), temperature)
         predicted = answers.argmax(axis=1)
         return {
             "accuracy": metrics.accuracy(faces.labels, predicted),
@@ -216,9 +182,9 @@ def report_ensembles(panel: Panel, judged: Scores, way: Way, params: Params) -> 
         return {}
     best, all_members = select(judged), params.evaluate.ensembles
     members = all_members[best]
-    test = {**_looked(panel, members, ONCE, params)}
+    test = panel.exam(members, ONCE, params)
     if way != ONCE:
-        test["tta"] = _looked(panel, members, way, params)
+        test["tta"] = panel.exam(members, way, params)
     entries = {name: {"members": list(all_members[name]), "validation": told} for name, told in judged.items()}
     return {"ensembles": entries, "ensemble": {"winner": best, "members": list(members), "test": test}}
 
@@ -236,22 +202,24 @@ def report_seeds(
     for group in groups.values():
         families = list(group.values())
         if len(families) > 1:
-            entry = {"families": families, "seeds": list(group)}
+            entry: dict[str, Any] = {"families": families, "seeds": list(group)}
             entry["validation"] = scores.spread([judged[family] for family in families])
             if winner in families:
-                tests = [_looked(panel, [family], ONCE, params) for family in families]
+                tests = [panel.exam([family], ONCE, params) for family in families]
                 entry["test"] = scores.spread(tests)
                 entry["test"]["without_leaks"] = scores.spread([one["without_leaks"] for one in tests])
             told.append(entry)
     return {"seeds": told} if told else {}
 
 
-def report_votes(final: Final, path: Path | None, prepared: Path) -> dict[str, Any]:
+def read_votes(path: Path | None, prepared: Path, test: Split) -> NDArray[np.int64] | None:
+    """FER+'s label of each test face, where the file exists; votes that are not of these faces are refused."""
+    return ferplus.labels(ferplus.read(path), prepared, "test", test) if path and path.exists() else None
+
+
+def report_votes(final: Final, opinion: NDArray[np.int64] | None) -> dict[str, Any]:
     """How much of the winner's error FER+'s voters share: its single pass on test by their labels, too."""
-    if not path or not path.exists():
-        return {}
-    found = ferplus.labels(ferplus.read(path), prepared, "test", final.split)
-    told = scores.second_opinion(final.probabilities, final.split, found, ferplus.NONE)
+    told = {} if opinion is None else scores.second_opinion(final.probabilities, final.split, opinion, ferplus.NONE)
     return {"ferplus": told} if told else {}
 
 
@@ -285,17 +253,6 @@ def tabulate(final: Final, histories: Histories, plots: Path) -> None:
     for family, history in histories.items():
         tables.learning_curve(plots / "curves" / f"{family}.csv", history)
     tables.classification_report(plots / "classification_report.txt", labels, predicted)
-
-
-def _looked(panel: Panel, families: Sequence[str], way: Way, params: Params) -> dict[str, Any]:
-    """Test scores of families together, looked at in a way, with the cost of that."""
-    answers, temperature = calibrated(panel, families, way)
-    cost = dataclasses.asdict(way) | {"passes": way.passes * len(families), "temperature": temperature}
-    return with_and_without_leaks(answers, panel.splits["test"], params) | cost
-
-
-def _floats(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(images, dtype=np.float32)
 
 
 def _read_training(path: Path, info: Mapping[str, Any]) -> dict[str, Any]:

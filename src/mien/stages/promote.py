@@ -141,8 +141,8 @@ def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params:
     """Score one model on validation faces as it is served: its file, way, temperature and runtime, on one thread."""
     runtime, way = Runtime(onnx, threads=1), Way(cast("Tta", tags.get("tta", "none")))
     images = np.ascontiguousarray(faces.images, dtype=np.float32)
-    answers = views.average(runtime.predict, images, way)
-    answers = metrics.apply_temperature(answers, float(tags.get("temperature", 1)))
+    seen = views.average(runtime.predict, images, way)
+    answers = metrics.apply_temperature(seen, float(tags.get("temperature", 1)))
     measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, way)}
     family = tags.get("family", "unknown")
     return gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
