@@ -35,6 +35,20 @@ def test_a_student_is_a_candidate_like_any_family(tmp_path: Path) -> None:
     assert (loaded.seed_of("small"), loaded.seed_of("vgg16")) == (7, 11)
 
 
+def test_one_recipe_can_stand_once_for_several_seeds(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    own, rest = text.index("families:\n"), text.index("# Families that learn from")
+    families = """families:
+  cnn: {model: &cnn {blocks: [[8]], dropout: 0.3}, train: &recipe {epochs: 3}}
+  cnn_8: {model: {<<: *cnn, network: cnn}, train: *recipe, seed: 8}
+
+"""
+    (tmp_path / "params.yaml").write_text(text[:own] + families + text[rest:])
+    loaded = load(tmp_path / "params.yaml")
+    assert loaded.training("cnn") == loaded.training("cnn_8")
+    assert (loaded.seed_of("cnn"), loaded.seed_of("cnn_8")) == (7, 8)
+
+
 def test_the_four_families_are_registered(params: Params) -> None:
     assert list(params.families) == ["cnn", "vgg16", "resnet50", "efficientnetb0"]
 

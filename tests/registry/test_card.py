@@ -145,6 +145,15 @@ def test_the_card_tells_how_it_looks_at_faces_and_what_being_unsure_is_worth() -
     assert "unsure" not in plain
 
 
+def test_what_chance_does_to_the_recipe_is_told() -> None:
+    told = {"accuracy": {"mean": 0.7012, "sd": 0.0034}}
+    others = {"families": ["a", "b"], "seeds": [1, 2], "validation": {}}
+    own = {"families": ["cnn", "cnn_8"], "seeds": [7, 8], "validation": {}, "test": told | {"without_leaks": told}}
+    text = card.render(model_card.make(facts(seeds=[others, own])), "md")
+    assert "The same recipe with the seeds 7, 8: test accuracy 70.1 ± 0.3 % and 70.1 ± 0.3 % without images" in text
+    assert "seeds 1, 2" not in text
+
+
 def test_a_second_opinion_is_told_where_there_is_one() -> None:
     scored = {key: {"accuracy": 0.7, "accuracy_ci": [0.68, 0.72]} for key in ("own", "ferplus", "either")}
     found = {"n": 3350, "unsettled": 239, "labels_agree": 0.656, **scored, "without_leaks": {"n": 3076, **scored}}

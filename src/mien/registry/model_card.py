@@ -138,7 +138,22 @@ def _results(facts: Facts) -> Section:
         (facts.plots / "reliability.png", "Confidence against accuracy on the test split"),
     ]
     table = Table(("faces", "n", "accuracy", "macro-F1", "UAR", "NLL", "ECE"), rows)
-    return Section("Results", [text], table=table, pictures=[pair for pair in pictures if pair[0].is_file()])
+    return Section(
+        "Results", [text, *_seeds(facts)], table=table, pictures=[pair for pair in pictures if pair[0].is_file()]
+    )
+
+
+def _seeds(facts: Facts) -> Iterator[str]:
+    """How far chance moves the scores of this very recipe."""
+    for group in facts.evaluation.get("seeds", ()):
+        if "test" in group:
+            parts = {"": group["test"], " without images also in training": group["test"]["without_leaks"]}
+            told = " and ".join(
+                f"{100 * part['accuracy']['mean']:.1f} ± {100 * part['accuracy']['sd']:.1f} %{where}"
+                for where, part in parts.items()
+            )
+            seeds = ", ".join(map(str, group["seeds"]))
+            yield f"The same recipe with the seeds {seeds}: test accuracy {told} (mean ± standard deviation)."
 
 
 def _way(tta: Mapping[str, Any]) -> str:
