@@ -17,6 +17,14 @@ LABELS = RANDOM.integers(0, 7, 30)
 PROBABILITIES = RANDOM.dirichlet(np.ones(7), 30)
 RELIABILITY = metrics.reliability(PROBABILITIES, LABELS)
 HISTORY = {"loss": [2.0, 1.5], "accuracy": [0.2, 0.4], "val_loss": [2.1, 1.8], "val_accuracy": [0.2, 0.3]}
+SEVERITIES = {word: {"level": "σ 1", "accuracy": 0.5, "macro_f1": 0.4} for word in ("mild", "medium", "strong")}
+ROBUSTNESS = {"clean": {"accuracy": 0.6}, "corruptions": {"blur": SEVERITIES, "noise": SEVERITIES}}
+TRIALS = [
+    {"number": n, "state": state, "value": value, "params": {"train.learning_rate": rate, "train.optimizer": name}}
+    for n, (state, value, rate, name) in enumerate([
+        ("complete", 0.4, 0.01, "sgd"), ("complete", 0.6, 0.2, "adam"), ("pruned", 0.1, 0.5, "sgd")
+    ])
+]  # fmt: skip
 SCORES = {"accuracy": 0.6, "macro_f1": 0.5, "uar": 0.55}
 
 DRAWINGS: dict[str, Callable[[Path], None]] = {
@@ -40,6 +48,17 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "learning curves of one epoch": lambda path: charts.learning_curves({"cnn": {"loss": [2.0]}}, path),
     "example errors": lambda path: charts.example_errors(FACES, LABELS, PROBABILITIES, path),
     "example errors of a perfect model": lambda path: charts.example_errors(FACES, LABELS, np.eye(7)[LABELS], path),
+    "coverage": lambda path: charts.coverage(metrics.coverage(PROBABILITIES, LABELS), 0.4, path, note="sample"),
+    "coverage of one face, never sure": lambda path: charts.coverage(
+        metrics.coverage(PROBABILITIES[:1], LABELS[:1]), 1.0, path
+    ),
+    "robustness": lambda path: charts.robustness(ROBUSTNESS, path, note="sample"),
+    "search history": lambda path: charts.search_history(TRIALS, path),
+    "search history of one pruned trial": lambda path: charts.search_history(TRIALS[2:], path),
+    "parallel coordinates": lambda path: charts.parallel_coordinates(TRIALS, path, note="cnn"),
+    "parallel coordinates of one trial": lambda path: charts.parallel_coordinates(TRIALS[:1], path),
+    "importances": lambda path: charts.importances({"train.learning_rate": 0.9, "model.dropout": 0.1}, path),
+    "importances of one value": lambda path: charts.importances({"train.learning_rate": 1.0}, path),
     "families": lambda path: charts.families({"cnn": SCORES, "vgg16": SCORES}, path, winner="cnn"),
 }
 

@@ -205,3 +205,32 @@ def test_nothing_to_score_is_said_in_words() -> None:
 def test_arrays_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected \(n,\) and \(n,\) or \(n, 7\)"):
         metrics.accuracy(np.zeros(3, np.int64), np.zeros(4, np.int64))
+
+
+def test_leaving_unsure_faces_out_trades_coverage_for_accuracy() -> None:
+    probabilities = np.full((4, 7), 0.01)
+    probabilities[[0, 1, 2, 3], [0, 1, 2, 3]] = [0.9, 0.5, 0.7, 0.3]
+    labels = np.array([0, 1, 6, 6])
+    curve = metrics.coverage(probabilities, labels)
+    np.testing.assert_allclose(curve.confidence, [0.9, 0.7, 0.5, 0.3])
+    np.testing.assert_allclose(curve.share, [0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(curve.accuracy, [1, 1 / 2, 2 / 3, 1 / 2])
+    assert curve.aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
+    at = metrics.answered_above(probabilities, labels, 0.5)
+    assert (at["answered"], at["coverage"], at["accuracy_of_uncertain"]) == (3, 0.75, 0)
+    assert at["accuracy"] == pytest.approx(2 / 3)
+    assert at["accuracy_ci"] == metrics.wilson_interval(2, 3)
+
+
+def test_a_limit_that_all_or_none_reach_divides_by_nothing() -> None:
+    probabilities, labels = random_answers(50)
+    assert metrics.answered_above(probabilities, labels, 0.0)["accuracy_of_uncertain"] is None
+    nobody = metrics.answered_above(probabilities, labels, 1.1)
+    assert (nobody["accuracy"], nobody["coverage"]) == (None, 0)
+
+
+def test_calibrated_answers_are_the_better_the_surer_they_are() -> None:
+    probabilities, labels = random_answers()
+    curve = metrics.coverage(probabilities, labels)
+    assert curve.accuracy[300] > curve.accuracy[1500] > curve.accuracy[-1]
+    assert curve.accuracy[-1] == metrics.accuracy(labels, probabilities.argmax(axis=1))

@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from mien.demo import lay_out
-from mien.params import Params
+from mien.params import TEACHERS, Params
 
 ROOT = Path(__file__).parent.parent
-FAMILIES = ("cnn", "vgg16", "resnet50", "efficientnetb0")
+FAMILIES = tuple(yaml.safe_load((ROOT / "params.yaml").read_text())["families"])
+AGAIN = {"distil": "train"}
+"""Entries that run another stage's command on other dependencies."""
 
 
 def dvc(folder: Path, *arguments: str, check: bool = True) -> str:
@@ -30,19 +32,21 @@ def stages() -> dict[str, Any]:
 
 
 def test_a_stage_is_one_file_one_command_one_section_and_one_test(stages: dict[str, Any], params: Params) -> None:
-    for name in stages:
+    for name in set(stages) - AGAIN.keys():
         assert (ROOT / f"src/mien/stages/{name}.py").exists()
         assert (ROOT / f"tests/stages/test_{name}.py").exists()
         assert hasattr(params, name)
     files = {path.stem for path in (ROOT / "src/mien/stages").glob("*.py")} - {"__init__"}
-    assert files == set(stages)
+    assert files == set(stages) - AGAIN.keys()
 
 
 def test_a_stages_own_code_is_among_its_dependencies(stages: dict[str, Any]) -> None:
     for name, stage in stages.items():
         body = stage.get("do", stage)
-        assert f"src/mien/stages/{name}.py" in body["deps"]
-        assert name in body["params"]
+        verb = AGAIN.get(name, name)
+        assert f"src/mien/stages/{verb}.py" in body["deps"]
+        assert verb in body["params"]
+        assert body["cmd"].startswith(f"mien {verb} ")
 
 
 def test_every_source_file_named_in_dvc_yaml_exists(stages: dict[str, Any]) -> None:
@@ -103,6 +107,24 @@ def test_a_changed_threshold_trains_nothing(project: Path, tmp_path: Path) -> No
     tree["promote"]["floor"] = 0.9
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     assert ran(dvc(folder, "repro")) == {"promote", "package"}
+
+
+def test_a_student_is_trained_again_when_one_of_its_teachers_is(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder)
+    tree = yaml.safe_load((folder / "params.yaml").read_text())
+    teachers = ["cnn", "vgg16", "cnn", "cnn", "cnn"]
+    assert len(teachers) == TEACHERS
+    tree["students"] = {"small": {"model": {}, "train": {}, "distil": {"teachers": teachers}}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    judged = {"evaluate", "promote", "package"}
+    assert ran(dvc(folder, "repro")) == {"distil@small"} | judged
+    tree["families"]["vgg16"]["model"]["dropout"] = 0.4
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert ran(dvc(folder, "repro")) == {"tune@vgg16", "train@vgg16", "distil@small"} | judged
+    tree["families"]["resnet50"]["model"]["dropout"] = 0.4
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert ran(dvc(folder, "repro")) == {"tune@resnet50", "train@resnet50"} | judged
 
 
 def test_a_new_batch_reruns_everything(project: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mien.emotions import EMOTIONS, FACE_SIZE, SPLITS
 from mien.files import write_file
-from mien.metrics import Reliability
+from mien.metrics import Coverage, Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,8 @@ INK, MUTED, GRID, PAPER = "#22303c", "#6b7a86", "#e4e9ed", "#ffffff"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#22303c")
 
 DPI = 150
+WIDE = 8
+"""A range whose end is this many times its start is drawn by logarithm."""
 CAPTION = 14
 """Pixels of a face's own size kept free below it for its caption."""
 DARK = 0.5
@@ -175,6 +177,148 @@ def families(results: Mapping[str, Mapping[str, float]], path: Path, winner: str
         axes.grid(visible=True, axis="x")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=3, bbox_transform=figure.transFigure)
         _save(figure, path, "", note)
+
+
+def coverage(curve: Coverage, below: float, path: Path, note: str = "") -> None:
+    """Accuracy of the surest faces against the share of faces answered; a mark where the limit `below` lies."""
+    with _style():
+        figure = _figure(7, 4.4)
+        axes = figure.subplots()
+        # The first few dozen faces are too few for a share of them to mean much.
+        shown = slice(min(len(curve.share) - 1, len(curve.share) // 50), None)
+        axes.plot(curve.share[shown], curve.accuracy[shown], color=COLOURS[0], linewidth=1.8)
+        answered = int(np.sum(curve.confidence >= below))
+        if answered:
+            x, y = curve.share[answered - 1], curve.accuracy[answered - 1]
+            axes.scatter([x], [y], 60, color=COLOURS[1], zorder=3)
+            told = f"limit {below:g}: {x:.0%} answered,\n{y:.1%} of them right"
+            axes.annotate(told, (x, y), (-12, -10), textcoords="offset points", ha="right", va="top", color=INK)
+        lowest = min(float(curve.accuracy[shown].min()), float(curve.accuracy[-1]))
+        axes.set(xlabel="share of faces answered, the surest first", ylabel="accuracy of the answered faces")
+        axes.set(xlim=(0, 1.02), ylim=(max(0.0, lowest - 0.1), 1.01))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.grid(visible=True)
+        _save(figure, path, "What leaving unsure faces unanswered is worth", note)
+
+
+def robustness(found: Mapping[str, Any], path: Path, note: str = "") -> None:
+    """Accuracy at each severity of each corruption, the most harmful below; the line is that of undamaged faces."""
+    clean = found["clean"]["accuracy"]
+    rows = {
+        name: [(word, told["level"], told["accuracy"]) for word, told in severities.items()]
+        for name, severities in found["corruptions"].items()
+    }
+    names = sorted(rows, key=lambda name: float(np.mean([value for *_, value in rows[name]])))
+    with _style():
+        figure = _figure(9, 0.62 * len(names) + 1.8)
+        axes = figure.subplots()
+        axes.axvline(clean, color=MUTED, linewidth=1, linestyle=(0, (4, 4)), label=f"undamaged {clean:.1%}")
+        for place, (colour, marker) in enumerate(zip((COLOURS[4], COLOURS[0], COLOURS[1]), "osD", strict=True)):
+            values = [rows[name][place][2] for name in names]
+            label = next(iter(rows.values()))[place][0]
+            axes.scatter(values, range(len(names)), 60, color=colour, marker=marker, label=label, zorder=3)
+        for row, name in enumerate(names):
+            values = [clean, *(value for *_, value in rows[name])]
+            axes.plot([min(values), max(values)], [row, row], color=GRID, linewidth=2, zorder=1)
+            levels = " | ".join(level for _, level, _ in rows[name])
+            axes.annotate(levels, (0.005, row), (0, 9), xycoords=("axes fraction", "data"), textcoords="offset points",
+                          size=7.5, color=MUTED)  # fmt: skip
+        axes.set_yticks(range(len(names)), names, color=INK)
+        axes.set(xlabel="accuracy", ylim=(-0.6, len(names) - 0.3))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.grid(visible=True, axis="x")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=4, bbox_transform=figure.transFigure)
+        _save(figure, path, "", note)
+
+
+def search_history(trials: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> None:
+    """Each trial's score in the order of the search, and the best so far; pruned ones hollow, with their last score."""
+    with _style():
+        figure = _figure(7, 4)
+        axes = figure.subplots()
+        whole = [trial for trial in trials if trial["state"] == "complete"]
+        pruned = [trial for trial in trials if trial["state"] != "complete"]
+        best = np.maximum.accumulate([trial["value"] for trial in whole])
+        if whole:
+            x = [*(trial["number"] for trial in whole), max(trial["number"] for trial in trials)]
+            axes.step(x, [*best, best[-1]], where="post", color=COLOURS[1], label="best so far")
+        for some, fill, title in ((whole, COLOURS[0], "finished"), (pruned, PAPER, "pruned")):
+            x, y = [trial["number"] for trial in some], [trial["value"] for trial in some]
+            axes.scatter(x, y, 45, facecolor=fill, edgecolor=COLOURS[0], label=title, zorder=3)
+        axes.set(xlabel="trial", ylabel="score")
+        axes.locator_params(axis="x", integer=True)
+        axes.margins(0.08)
+        axes.grid(visible=True)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        _save(figure, path, "How the search went", note)
+
+
+def parallel_coordinates(trials: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> None:
+    """A line a trial through its value on every searched axis to its score; the darker, the better; pruned dashed."""
+    from matplotlib import colormaps
+
+    names = list(trials[0]["params"])
+    scales = [_Scale([trial["params"][name] for trial in trials]) for name in names]
+    scales.append(_Scale([trial["value"] for trial in trials]))
+    score = scales[-1]
+    with _style():
+        figure = _figure(max(5, 2.4 * len(scales)), 4.4)
+        axes = figure.subplots()
+        for trial in sorted(trials, key=lambda one: one["value"]):
+            values = [*(trial["params"][name] for name in names), trial["value"]]
+            places = [scale.place(value) for scale, value in zip(scales, values, strict=True)]
+            colour = colormaps["Blues"](0.3 + 0.7 * score.place(trial["value"]))
+            style = "-" if trial["state"] == "complete" else (0, (3, 2))
+            axes.plot(range(len(scales)), places, color=colour, linewidth=1.8, linestyle=style)
+        for x, scale in enumerate(scales):
+            axes.axvline(x, color=INK, linewidth=0.8, zorder=1)
+            for place, text in scale.marks():
+                axes.annotate(text, (x, place), (5, 0), textcoords="offset points", size=8, color=INK, va="center",
+                              bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1})  # fmt: skip
+        axes.set_xticks(range(len(scales)), [*names, "score"], color=INK)
+        axes.set(xlim=(-0.1, len(scales) - 0.6), ylim=(-0.06, 1.06), yticks=[])
+        axes.spines[:].set_visible(False)
+        _save(figure, path, "What was tried, and how it scored", note)
+
+
+def importances(weights: Mapping[str, float], path: Path, note: str = "") -> None:
+    """Share of the scores' variance that each searched value explains."""
+    names = sorted(weights, key=lambda name: weights[name])
+    with _style():
+        figure = _figure(7, 0.5 * len(names) + 1.5)
+        axes = figure.subplots()
+        bars = axes.barh(names, [weights[name] for name in names], height=0.6, color=COLOURS[0])
+        axes.bar_label(bars, [f"{weights[name]:.0%}" for name in names], padding=4, color=INK)
+        axes.set(xlim=(0, 1.12 * max(*weights.values(), 1e-9)), xticks=[])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.spines["bottom"].set_visible(False)
+        _save(figure, path, "Which value mattered", note)
+
+
+class _Scale:
+    """Where a value stands on one of the parallel axes, 0 to 1: choices in their order, wide ranges by logarithm."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.choices = sorted({str(value) for value in values}) if any(isinstance(v, str) for v in values) else []
+        self.low, self.high = (0.0, 1.0) if self.choices else (float(min(values)), float(max(values)))
+        self.log = self.low > 0 and self.high > WIDE * self.low
+
+    def place(self, value: Any) -> float:
+        """The value's place; the only one there is stands in the middle."""
+        if self.choices:
+            return self.choices.index(str(value)) / max(1, len(self.choices) - 1)
+        if self.high == self.low:
+            return 0.5
+        if self.log:
+            return float(np.log(value / self.low) / np.log(self.high / self.low))
+        return (float(value) - self.low) / (self.high - self.low)
+
+    def marks(self) -> list[tuple[float, str]]:
+        """What to write beside the axis: every choice, or the ends."""
+        if self.choices:
+            return [(self.place(choice), choice) for choice in self.choices]
+        return [(self.place(value), f"{value:.3g}") for value in sorted({self.low, self.high})]
 
 
 def _bars(axes: "Axes", values: Sequence[int], title: str) -> None:

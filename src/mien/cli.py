@@ -108,8 +108,9 @@ def validate(params: Path, /, prepared: Path, learn: Path | None, about: str, **
 @click.argument("family")
 @prepared_option
 @report_option
+@path_option("--plots", "Folder for charts of the search.")
 @click.pass_obj
-def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
+def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -> None:
     """Search FAMILY's hyperparameters with Optuna."""
     loaded = load(params)
     loaded.family(family)
@@ -117,21 +118,24 @@ def tune(params: Path, family: str, prepared: Path, report: Path) -> None:
     logging.getLogger("optuna.study._optimize").setLevel(logging.ERROR)
     from mien.stages import tune as stage
 
-    stage.run(family, prepared, report, loaded)
+    stage.run(family, prepared, report, plots, loaded)
 
 
 @main.command()
 @click.argument("family")
 @prepared_option
-@path_option("--tuned", "Report that `tune` wrote.")
+@path_option("--tuned", "Report that `tune` wrote; a student has none.", default=None)
 @path_option("--model", "Folder for model.keras and model.onnx.")
 @report_option
 @path_option("--checkpoints", "Folder to carry on from after a kill.")
 @click.pass_obj
-def train(params: Path, family: str, prepared: Path, tuned: Path, model: Path, report: Path, checkpoints: Path) -> None:
-    """Train FAMILY with its best hyperparameters and export it to ONNX."""
+def train(
+    params: Path, family: str, prepared: Path, tuned: Path | None, model: Path, report: Path, checkpoints: Path
+) -> None:
+    """Train FAMILY, or a student, with its best hyperparameters and export it to ONNX."""
     loaded = load(params)
-    loaded.family(family)
+    if not tuned and not loaded.family(family).distil:
+        raise MienError(f"{family} is no student: pass --tuned, the report that `mien tune {family}` writes.")
     from mien.learning import hardware
 
     hardware.start()
@@ -146,13 +150,14 @@ def train(params: Path, family: str, prepared: Path, tuned: Path, model: Path, r
 @path_option("--train-reports", "Folder of the reports that `train` wrote.")
 @report_option
 @path_option("--plots", "Folder for charts and DVC plots.")
+@path_option("--votes", "FER+'s votes, told as a second opinion where the file exists.", default=None)
 @click.pass_obj
-def evaluate(params: Path, prepared: Path, models: Path, train_reports: Path, report: Path, plots: Path) -> None:
+def evaluate(params: Path, /, votes: Path | None, **paths: Path) -> None:
     """Choose the best family on validation faces and score it once on test faces."""
     loaded = load(params)
     from mien.stages import evaluate as stage
 
-    stage.run(prepared, models, train_reports, report, plots, loaded)
+    stage.run(**paths, params=loaded, votes=votes)
 
 
 @main.command()
@@ -210,3 +215,14 @@ def demo(folder: Path) -> None:
     from mien.demo import run
 
     run(folder)
+
+
+@main.command()
+@path_option("--folder", "Where they are trained.", default=Path("baselines"), show_default=True)
+@path_option("--raw", "Folder that `fetch` makes.", default=Path("data/raw"), show_default=True)
+@click.option("--only", multiple=True, metavar="PRESET", help="Train this preset; may stand several times.")
+def baselines(folder: Path, raw: Path, only: tuple[str, ...]) -> None:
+    """Train recipes that published projects name, under this project's protocol (params/baselines.yaml)."""
+    from mien.baselines import run
+
+    run(folder, raw, only)

@@ -96,6 +96,27 @@ def detector(source: str | None, sha256: str | None) -> None:
     click.echo(f"Wrote {path}: faces are found with YuNet from now on.")
 
 
+@fetch.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--votes",
+    type=click.Path(path_type=Path),
+    default=Path("data/ferplus.csv"),
+    show_default=True,
+    help="Where to keep it.",
+)
+@click.option("--no-track", is_flag=True, help="Do not run `dvc add`.")
+def ferplus(path: Path, votes: Path, no_track: bool) -> None:
+    """FER+'s fer2013new.csv: ten people's votes on each face of fer2013.csv, for `evaluate` (optional)."""
+    from mien.data.ferplus import NONE, keep
+
+    found = keep(path, votes)
+    settled = int((found.plurality() != NONE).sum())
+    tracked = not no_track and track(votes)
+    click.echo(f"Wrote {votes}: votes on {len(found.votes):,} faces, {settled:,} of them settled on one of the seven.")
+    click.echo(f"{'Tracked by DVC. ' if tracked else ''}Next: dvc repro --force --single-item evaluate")
+
+
 def label_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     """`("contempt=skip", "joy=happy")` as a mapping; several pairs may stand in one text, parted by commas."""
     mapping = {}

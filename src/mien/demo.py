@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,14 @@ def run(folder: Path) -> None:
     click.echo(summary(evaluation, answer, folder, time.monotonic() - started))
 
 
-def lay_out(folder: Path) -> None:
-    """Copy what the pipeline needs, with the demo's small budgets laid over params.yaml."""
-    missing = [name for name in (*SKELETON, "params.yaml", str(OVERLAY)) if not Path(name).exists()]
+def lay_out(folder: Path, overlay: Path = OVERLAY, only: Sequence[str] = ()) -> None:
+    """Copy what the pipeline needs, with `overlay` laid over params.yaml; `only` keeps some of its families."""
+    missing = [name for name in (*SKELETON, "params.yaml", str(overlay)) if not Path(name).exists()]
     if missing:
-        raise MienError(f"{', '.join(missing)} not found in {Path.cwd()}. Run the demo in the project's root.")
+        raise MienError(
+            f"{', '.join(missing)} not found in {Path.cwd()}. Run the {overlay.stem} in the project's root."
+        )
+    params = overlaid(yaml.safe_load(Path("params.yaml").read_text()), yaml.safe_load(overlay.read_text()), only)
     folder.mkdir(parents=True, exist_ok=True)
     for name in SKELETON:
         if Path(name).is_dir():
@@ -65,8 +68,17 @@ def lay_out(folder: Path) -> None:
             )
         else:
             shutil.copy2(name, folder / name)
-    params = merge(yaml.safe_load(Path("params.yaml").read_text()), yaml.safe_load(OVERLAY.read_text()))
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def overlaid(params: dict[str, Any], changes: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
+    """The parameters with `changes` laid over them; families that the project has not got take the place of its own."""
+    own, new = params["families"], changes["families"]
+    if unknown := [name for name in only if name not in new]:
+        raise MienError(f"There is no preset {', '.join(unknown)}: expected some of {', '.join(new)}.")
+    if not set(new) & set(own):
+        params, changes = params | {"families": {}}, changes | {"families": {name: new[name] for name in only or new}}
+    return merge(params, changes)
 
 
 def call(command: list[str], folder: Path) -> None:

@@ -28,6 +28,20 @@ class Reliability:
     accuracy: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """Faces answered, the surest first: the confidence `(n,)` of each, the share answered and the accuracy up to it."""
+
+    confidence: NDArray[np.float64]
+    share: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def aurc(self) -> float:
+        """Mean share of wrong answers over all coverages: 0 best (Geifman & El-Yaniv 2017)."""
+        return float(np.mean(1 - self.accuracy))
+
+
 def confusion(labels: Labels, predicted: Labels) -> NDArray[np.int64]:
     """Counts `(7, 7)`: row = actual emotion, column = predicted emotion."""
     _check(labels, predicted)
@@ -101,6 +115,30 @@ def ece(probabilities: Floats, labels: Labels, bins: int = 15) -> float:
     """Expected calibration error: mean gap between confidence and accuracy over the bins (Guo et al. 2017)."""
     binned = reliability(probabilities, labels, bins)
     return float(np.sum(binned.count * np.abs(binned.confidence - binned.accuracy)) / binned.count.sum())
+
+
+def coverage(probabilities: Floats, labels: Labels) -> Coverage:
+    """What leaving the least sure faces without an answer gains; faces as sure as each other keep their order."""
+    _check(labels, probabilities)
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    answered = np.arange(1, len(labels) + 1)
+    right = np.cumsum(probabilities.argmax(axis=1)[order] == labels[order])
+    confidence = probabilities.max(axis=1)[order].astype(np.float64)
+    return Coverage(confidence, answered / len(labels), right / answered)
+
+
+def answered_above(probabilities: Floats, labels: Labels, limit: float) -> dict[str, Any]:
+    """Share answered and accuracy where only a confidence of at least `limit` is an answer; None without such faces."""
+    _check(labels, probabilities)
+    sure, right = probabilities.max(axis=1) >= limit, probabilities.argmax(axis=1) == labels
+    k, n = int(np.sum(right & sure)), int(np.sum(sure))
+    return {
+        "answered": n,
+        "coverage": n / len(labels),
+        "accuracy": k / n if n else None,
+        "accuracy_ci": wilson_interval(k, n),
+        "accuracy_of_uncertain": float(np.mean(right[~sure])) if n < len(labels) else None,
+    }
 
 
 def apply_temperature(probabilities: Floats, temperature: float) -> NDArray[np.float64]:

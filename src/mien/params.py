@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,9 @@ import yaml
 
 from mien.errors import MienError
 from mien.strict import between, build
+
+TEACHERS = 5
+"""Places in a student's list of teachers, as many as dvc.yaml's stage `distil` depends on."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,30 @@ class Dimension:
 
 
 @dataclass(frozen=True)
+class Distil:
+    """What a student learns from beside the labels: the mean answer of its teachers to the very face that it sees.
+
+    DVC counts dependencies in dvc.yaml, so `teachers` always has TEACHERS places; a family named again counts once.
+    Answers of both sides are softened by `temperature`; `weight` is the teachers' share of the loss.
+    """
+
+    teachers: tuple[str, ...]
+    temperature: Annotated[float, between(0.1, 100)] = 2.0
+    weight: Annotated[float, between(0, 1)] = 0.7
+
+
+@dataclass(frozen=True)
 class Family:
-    """One model family: its network, what it changes in `train:`, and what Optuna searches (dotted keys)."""
+    """One model family: its network, what it changes in `train:`, and what Optuna searches (dotted keys).
+
+    seed replaces the common one, so that one recipe can be trained with several; distil makes it a student.
+    """
 
     model: Architecture
     train: Mapping[str, Any]
-    search: Mapping[str, Dimension]
+    search: Mapping[str, Dimension] = field(default_factory=dict)
+    seed: Annotated[int, between(0)] | None = None
+    distil: Distil | None = None
 
 
 @dataclass(frozen=True)
@@ -131,9 +152,16 @@ class Tune:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How probabilities are scored."""
+    """How probabilities are scored.
 
-    tta: Literal["none", "flip"]
+    tta is a second way to look at faces, told beside the single pass; of `crops` (sides in pixels, for ten_crop) the
+    best on validation is taken. ensembles names families whose answers are averaged.
+    """
+
+    tta: Literal["none", "flip", "ten_crop"]
+    crops: tuple[Annotated[int, between(24, 48)], ...]
+    ensembles: Mapping[str, tuple[str, ...]]
+    robustness: bool
     ece_bins: Annotated[int, between(2)]
     bootstrap: Annotated[int, between(0)]
 
@@ -156,9 +184,10 @@ class Promote:
 
 @dataclass(frozen=True)
 class Package:
-    """What the Bento carries and how the service behaves."""
+    """What the Bento carries and how the service behaves; with `tta: flip` it looks at faces in the mirror, too."""
 
     detector: Literal["auto", "haar", "yunet"]
+    tta: Literal["none", "flip"]
     uncertain_below: Annotated[float, between(0, 1)]
 
 
@@ -189,13 +218,24 @@ class Params:
     package: Package
     drift: Drift
     families: Mapping[str, Family]
+    students: Mapping[str, Family]
+
+    @property
+    def candidates(self) -> dict[str, Family]:
+        """All that compete for champion: the families, then the students."""
+        return {**self.families, **self.students}
 
     def family(self, name: str) -> Family:
-        """The block of one family; an unknown name is refused with those there are."""
-        if name not in self.families:
-            known = ", ".join(self.families)
+        """The block of one family or student; an unknown name is refused with those there are."""
+        if name not in self.candidates:
+            known = ", ".join(self.candidates)
             raise MienError(f"Unknown family {name!r}: params.yaml has {known}. Add a block under families:.")
-        return self.families[name]
+        return self.candidates[name]
+
+    def seed_of(self, name: str) -> int:
+        """The family's own seed, or the common one."""
+        own = self.family(name).seed
+        return self.seed if own is None else own
 
     def training(self, name: str, chosen: Mapping[str, Any] | None = None) -> tuple[Architecture, Training]:
         """Network and recipe of a family: `train:`, the family's changes to it, then `chosen` dotted keys."""
@@ -221,10 +261,12 @@ def load(path: Path = Path("params.yaml")) -> Params:
     except yaml.YAMLError as error:
         raise MienError(f"{path} is not valid YAML: {error}") from None
     params = build(Params, tree, "")
-    for name in params.families:
+    for name, family in params.candidates.items():
         params.training(name)
-        for key in params.families[name].search:
+        for key in family.search:
             _check_key(key, f"families.{name}.search")
+    _check_students(params)
+    _check_ensembles(params)
     return params
 
 
@@ -235,6 +277,32 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         both = value and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def _check_students(params: Params) -> None:
+    for name, family in params.families.items():
+        if family.distil or name in params.students:
+            raise MienError(
+                f"families.{name} is a student, or is named like one. What has distil: stands in students:."
+            )
+    for name, student in params.students.items():
+        if not student.distil or student.search:
+            raise MienError(f"students.{name} needs distil: with its teachers, and no search: tune a family instead.")
+        teachers = student.distil.teachers
+        if len(teachers) != TEACHERS or not set(teachers) <= set(params.families):
+            raise MienError(
+                f"students.{name}.distil.teachers is {list(teachers)}, expected {TEACHERS} names out of "
+                f"{', '.join(params.families)}. A name may stand again to fill the places; it counts once."
+            )
+
+
+def _check_ensembles(params: Params) -> None:
+    for name, members in params.evaluate.ensembles.items():
+        if len(set(members)) < len(members) or len(members) == 1 or not set(members) <= set(params.candidates):
+            raise MienError(
+                f"evaluate.ensembles.{name} is {list(members)}, expected different names, at least two, out of "
+                f"{', '.join(params.candidates)}."
+            )
 
 
 def _check_key(key: str, place: str) -> None:

@@ -38,7 +38,7 @@ def build(cls: type[T], tree: Any, place: str) -> T:
     for name, spec in fields.items():
         if name in tree:
             values[name] = _convert(hints[name], tree[name], _join(place, name))
-        elif spec.default is dataclasses.MISSING:
+        elif spec.default is spec.default_factory is dataclasses.MISSING:
             raise MienError(f"Missing key {_join(place, name)} in params.yaml.")
     return cls(**values)
 
@@ -69,6 +69,9 @@ def _convert_scalar(hint: Any, value: Any, place: str) -> Any:
 
 def _convert_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
     for option in options:
+        ranged = typing.get_origin(option) is Annotated and type(value) in (int, float)
+        if ranged or (dataclasses.is_dataclass(option) and isinstance(value, Mapping)):
+            return _convert(option, value, place)  # whose message says more than the union's
         try:
             return None if option is types.NoneType and value is None else _convert(option, value, place)
         except MienError:

@@ -111,3 +111,19 @@ def test_every_familys_search_space_can_be_drawn_from(tmp_path: Path, params: Pa
         found = search.search(name, family.search, {}, lambda trial: 1.0, budget(tmp_path, trials=3), seed=1)
         for trial in found["trials"]:
             params.training(name, trial["params"])
+
+
+def test_the_value_that_decides_is_found_to_matter(tmp_path: Path) -> None:
+    settings = budget(tmp_path, trials=12, startup_trials=12)
+    search.search("a", SPACE, START, peak, settings, seed=1)
+    found = search.importances("a", settings, seed=1)
+    assert next(iter(found)) == "train.learning_rate"
+    assert found["train.learning_rate"] > 0.8
+    assert found == search.importances("a", settings, seed=1)
+
+
+def test_of_scores_that_are_all_alike_nothing_can_be_told(tmp_path: Path) -> None:
+    search.search("a", SPACE, START, lambda trial: 0.5, budget(tmp_path, trials=6), seed=1)
+    assert search.importances("a", budget(tmp_path), seed=1) == {}
+    search.search("b", SPACE, START, peak, budget(tmp_path, trials=4), seed=1)
+    assert search.importances("b", budget(tmp_path), seed=1) == {}, "four trials are too few"

@@ -116,12 +116,51 @@ def test_the_model_card_says_what_it_is_for_and_what_it_scored() -> None:
 
 
 def test_robustness_and_energy_are_told_only_where_they_were_measured() -> None:
-    robust = card.render(model_card.make(facts(robustness={"blur": {"accuracy": 0.5}, "dark": 0.25})), "md")
+    levels = {word: {"level": f"σ {n}", "accuracy": n / 10} for n, word in enumerate(("mild", "medium", "strong"), 3)}
+    measured = {"n": 3301, "split": "test, clean", "clean": {"accuracy": 0.66}, "corruptions": {"blur": levels}}
+    robust = card.render(model_card.make(facts(robustness=measured)), "md")
     assert "## Robustness" in robust
-    assert "| blur | accuracy 0.500 |" in robust
+    assert "Accuracy on 3,301 faces (test, clean)" in robust
+    assert "| damage | mild | medium | strong |" in robust
+    assert "| blur | 30.0% (σ 3) | 40.0% (σ 4) | 50.0% (σ 5) |" in robust
     known = facts()
     known.training["hardware"]["gpus"].append("H100")
     assert "not metered, and not estimated" in card.render(model_card.make(known), "md")
+
+
+def test_the_card_tells_how_it_looks_at_faces_and_what_being_unsure_is_worth() -> None:
+    unsure = {
+        "below": 0.4, "coverage": 0.866, "accuracy": 0.724, "accuracy_ci": [0.708, 0.739],
+        "accuracy_of_uncertain": 0.358, "curve": [{"coverage": 1.0, "accuracy": 0.675, "confidence": 0.218}],
+    }  # fmt: skip
+    served = {"tta": "flip", "passes": 2, "temperature": 0.894}
+    told = card.render(model_card.make(facts(uncertain=unsure, served=served)), "md").replace("\u00a0", " ")
+    assert "| looks at a face | twice, also in the mirror |" in told
+    assert "| temperature | 0.894, fitted on validation |" in told
+    assert "less than 40% is answered `uncertain`" in told
+    assert "86.6% of the faces are above that, and 72.4% (70.8% to 73.9%) of those are named right" in told
+    assert "| 100% | 67.5% | 0.22 |" in told
+    plain = card.render(model_card.make(facts()), "md")
+    assert "| looks at a face | once |" in plain
+    assert "unsure" not in plain
+
+
+def test_what_chance_does_to_the_recipe_is_told() -> None:
+    told = {"accuracy": {"mean": 0.7012, "sd": 0.0034}}
+    others = {"families": ["a", "b"], "seeds": [1, 2], "validation": {}}
+    own = {"families": ["cnn", "cnn_8"], "seeds": [7, 8], "validation": {}, "test": told | {"without_leaks": told}}
+    text = card.render(model_card.make(facts(seeds=[others, own])), "md")
+    assert "The same recipe with the seeds 7, 8: test accuracy 70.1 ± 0.3 % and 70.1 ± 0.3 % without images" in text
+    assert "seeds 1, 2" not in text
+
+
+def test_a_second_opinion_is_told_where_there_is_one() -> None:
+    scored = {key: {"accuracy": 0.7, "accuracy_ci": [0.68, 0.72]} for key in ("own", "ferplus", "either")}
+    found = {"n": 3350, "unsettled": 239, "labels_agree": 0.656, **scored, "without_leaks": {"n": 3076, **scored}}
+    told = card.render(model_card.make(facts(ferplus=found)), "md").replace("\u00a0", " ")
+    assert "the two labels agree on 65.6%" in told
+    assert "| named right by | all 3,350 | 3,076 not also in training |" in told
+    assert "| either | 70.0% (68.0% to 72.0%) | 70.0% (68.0% to 72.0%) |" in told
 
 
 def test_a_refused_version_is_called_so() -> None:

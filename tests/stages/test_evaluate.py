@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mien.data import dataset
+from mien import panel
+from mien.data import dataset, ferplus
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
+from mien.panel import Panel
 from mien.params import Params
 from mien.serving.runtime import Runtime
 from mien.stages import evaluate
@@ -43,7 +47,11 @@ class World:
     root: Path
     params: Params
 
-    def run(self, params: Params | None = None) -> dict[str, Any]:
+    def with_(self, **evaluation: Any) -> Params:
+        """The parameters with another evaluation."""
+        return dataclasses.replace(self.params, evaluate=dataclasses.replace(self.params.evaluate, **evaluation))
+
+    def run(self, params: Params | None = None, votes: Path | None = None) -> dict[str, Any]:
         """evaluation.json as the stage writes it."""
         root = self.root
         reports = root / "reports"
@@ -54,6 +62,7 @@ class World:
             reports / "evaluation.json",
             reports / "plots",
             params or self.params,
+            votes,
         )
         content: dict[str, Any] = json.loads((reports / "evaluation.json").read_text())
         return content
@@ -61,9 +70,10 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, write_model: Any, params: Params, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A world of its own to change, evaluated without drawing."""
+    """A world of its own to change, evaluated without drawing and without damage."""
     monkeypatch.setattr(evaluate, "draw", lambda *_, **__: None)
-    return make_world(tmp_path, write_model, params)
+    made = make_world(tmp_path, write_model, params)
+    return dataclasses.replace(made, params=made.with_(robustness=False))
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +104,9 @@ def make_world(tmp_path: Path, write_model: Any, params: Params) -> World:
         report = {"parameters": 7, "seconds": 1.5, "run_id": f"run of {family}", "history": history, "data": info}
         (tmp_path / "reports" / "train" / f"{family}.json").write_text(json.dumps(report))
     block = next(iter(params.families.values()))
-    quick = dataclasses.replace(params.evaluate, bootstrap=20)
+    quick = dataclasses.replace(params.evaluate, bootstrap=20, tta="flip")
     families = {"memoriser": block, "good": block}
-    return World(tmp_path, dataclasses.replace(params, evaluate=quick, families=families))
+    return World(tmp_path, dataclasses.replace(params, evaluate=quick, families=families, students={}))
 
 
 def test_leaked_faces_do_not_help_a_family_to_win(evaluated: tuple[World, dict[str, Any]]) -> None:
@@ -131,9 +141,9 @@ def test_only_the_winner_sees_the_test_split_and_only_after_it_has_won(
         events.append(("read", name))
         return read_split(folder, name)
 
-    monkeypatch.setattr(evaluate, "Runtime", Spy)
+    monkeypatch.setattr(panel, "Runtime", Spy)
     monkeypatch.setattr(dataset, "read_split", read)
-    world.run(dataclasses.replace(world.params, evaluate=dataclasses.replace(world.params.evaluate, tta="none")))
+    world.run(world.with_(tta="none", robustness=False))
     read_test = events.index(("read", "test"))
     assert {("good", "validation"), ("memoriser", "validation")} <= set(events[:read_test])
     assert [event for event in events if event[1] == "test"] == [("read", "test"), ("good", "test")]
@@ -169,8 +179,79 @@ def test_flip_averaging_changes_nothing_for_a_model_that_does_not_care(world: Wo
     test = world.run()["test"]
     assert test["tta"]["accuracy"] == test["accuracy"]
     assert test["tta"]["nll"] == pytest.approx(test["nll"], abs=1e-3)
-    plain = dataclasses.replace(world.params.evaluate, tta="none")
-    assert "tta" not in world.run(dataclasses.replace(world.params, evaluate=plain))["test"]
+    assert (test["tta"]["tta"], test["tta"]["passes"]) == ("flip", 2)
+    assert "tta" not in world.run(world.with_(tta="none"))["test"]
+
+
+def test_ten_crops_are_as_large_as_did_best_on_validation(world: World) -> None:
+    tta = world.run(world.with_(tta="ten_crop", crops=(30, 48)))["test"]["tta"]
+    assert tta["validation"].keys() == {"30", "48"}
+    assert (tta["crop"], tta["passes"]) == (int(evaluate.select(tta["validation"])), 10)
+    with pytest.raises(MienError, match=r"evaluate\.crops is empty"):
+        world.run(world.with_(tta="ten_crop", crops=()))
+
+
+def test_what_is_served_has_the_temperature_of_the_way_it_is_served(world: World) -> None:
+    once = world.run()
+    assert once["served"] == {"tta": "none", "passes": 1, "temperature": once["temperature"]}
+    package = dataclasses.replace(world.params.package, tta="flip")
+    served = world.run(dataclasses.replace(world.params, package=package))
+    assert served["served"] == {"tta": "flip", "passes": 2, "temperature": served["test"]["tta"]["temperature"]}
+    assert served["temperature"] == once["temperature"], "the single pass keeps its own"
+
+
+def test_what_being_unsure_is_worth_is_told(evaluated: tuple[World, dict[str, Any]]) -> None:
+    world, content = evaluated
+    found = content["uncertain"]
+    assert found["below"] == world.params.package.uncertain_below
+    assert [point["coverage"] for point in found["curve"]] == [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
+    assert found["curve"][0]["accuracy"] == content["test"]["accuracy"]
+    assert found["answered"] == round(found["coverage"] * 120)
+
+
+def test_the_winner_is_scored_on_damaged_faces_that_training_never_saw(evaluated: tuple[World, dict[str, Any]]) -> None:
+    content = evaluated[1]
+    found = content["robustness"]
+    assert found["n"] == content["test"]["without_leaks"]["n"] == 110
+    assert found["clean"]["accuracy"] == content["test"]["without_leaks"]["accuracy"]
+    assert len(found["corruptions"]) == 7
+    dark = found["corruptions"]["darkness"]
+    assert tuple(dark) == ("mild", "medium", "strong")
+    assert dark["strong"]["accuracy"] < found["clean"]["accuracy"], "a model of brightness must fail in the dark"
+    assert found["corruptions"]["occlusion"]["strong"]["accuracy"] == found["clean"]["accuracy"]
+
+
+def test_an_ensemble_averages_its_members_and_is_told_apart_from_them(world: World) -> None:
+    content = world.run(world.with_(ensembles={"both": ("good", "memoriser")}))
+    assert content["winner"] == "good"
+    assert content["families"].keys() == {"good", "memoriser"}
+    assert content["ensembles"]["both"]["members"] == ["good", "memoriser"]
+    chosen = content["ensemble"]
+    assert (chosen["winner"], chosen["test"]["passes"], chosen["test"]["tta"]["passes"]) == ("both", 2, 4)
+    both = Panel({name: world.root / "models" / name / "model.onnx" for name in ("good", "memoriser")})
+    both.splits["test"] = dataset.read_split(world.root / "prepared", "test")
+    mean = (both.answer(["good"], "test") + both.answer(["memoriser"], "test")) / 2
+    assert np.allclose(both.answer(["good", "memoriser"], "test"), mean)
+    assert "ensemble" not in world.run()
+
+
+def test_trainings_that_differ_in_their_seed_alone_are_told_as_mean_and_deviation(world: World) -> None:
+    def retell(family: str, **more: Any) -> None:
+        path = world.root / "reports" / "train" / f"{family}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+
+    retell("good", params={"train": 1}, seed=7)
+    retell("memoriser", params={"train": 2}, seed=8)
+    assert "seeds" not in world.run(), "another recipe"
+    retell("memoriser", params={"train": 1}, seed=8)
+    content = world.run()
+    (group,) = content["seeds"]
+    assert (group["families"], group["seeds"]) == (["memoriser", "good"], [8, 7])
+    values = [content["families"][family]["validation"]["accuracy"] for family in group["families"]]
+    assert group["validation"]["accuracy"]["mean"] == pytest.approx(np.mean(values), abs=1e-5)
+    assert group["validation"]["accuracy"]["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
+    assert group["test"]["accuracy"]["values"][1] == content["test"]["accuracy"]
+    assert group["test"]["without_leaks"]["accuracy"]["values"][1] == content["test"]["without_leaks"]["accuracy"]
 
 
 def test_the_report_says_what_was_scored(evaluated: tuple[World, dict[str, Any]]) -> None:
@@ -188,13 +269,26 @@ def test_the_report_says_what_was_scored(evaluated: tuple[World, dict[str, Any]]
 def test_plots_are_written_for_people_and_for_dvc(evaluated: tuple[World, dict[str, Any]]) -> None:
     world, _ = evaluated
     plots = world.root / "reports" / "plots"
-    for name in ("confusion_matrix", "reliability", "learning_curves", "example_errors", "families"):
+    names = (
+        "confusion_matrix",
+        "reliability",
+        "learning_curves",
+        "example_errors",
+        "families",
+        "coverage",
+        "robustness",
+    )
+    for name in names:
         with Image.open(plots / f"{name}.png") as image:
             image.verify()
     with (plots / "confusion.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 120
     assert rows[0] == {"actual": "angry", "predicted": "angry"}
+    with (plots / "robustness.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 7 * 4
+    with (plots / "coverage.csv").open() as file:
+        assert float(list(csv.DictReader(file))[-1]["coverage"]) == 1
     with (plots / "reliability.csv").open() as file:
         assert len(list(csv.DictReader(file))) == world.params.evaluate.ece_bins
     assert (plots / "curves" / "memoriser.csv").read_text().splitlines() == [
@@ -204,6 +298,26 @@ def test_plots_are_written_for_people_and_for_dvc(evaluated: tuple[World, dict[s
     ]
     report = (plots / "classification_report.txt").read_text()
     assert all(emotion in report for emotion in EMOTIONS)
+
+
+def test_voters_give_a_second_opinion_only_where_their_file_is(world: World) -> None:
+    test = dataset.read_split(world.root / "prepared", "test")
+    origins = pa.table({"origin": [f"fer2013.csv:{n}" for n in range(1, len(test) + 1)]})
+    pq.write_table(origins, world.root / "prepared" / "statistics.parquet")
+    path = world.root / "ferplus.csv"
+    assert "ferplus" not in world.run(votes=path)
+    ours = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+    rows = [",".join(ferplus.COLUMNS)]
+    for number, label in enumerate(test.labels):
+        chosen = "unknown" if number < 7 else ours[label]  # the first seven are angry
+        rows.append(
+            f"PrivateTest,fer{number}.png," + ",".join("9" if name == chosen else "0" for name in ferplus.ANSWERS)
+        )
+    path.write_text("\n".join(rows) + "\n")
+    told = world.run(votes=path)["ferplus"]
+    assert (told["n"], told["unsettled"], told["labels_agree"]) == (113, 7, 1)
+    assert told["own"] == told["ferplus"] == told["either"]
+    assert told["without_leaks"]["n"] == 103
 
 
 def test_a_second_evaluation_is_the_same_byte_for_byte(evaluated: tuple[World, dict[str, Any]]) -> None:

@@ -191,6 +191,15 @@ def test_the_champion_takes_its_training_profile_along(project: Path, params: Pa
     assert (project / "models" / "champion" / PROFILE_FILE).read_text() == registry.profile
 
 
+def test_the_card_says_how_the_version_was_judged_whatever_the_parameter_says_now(
+    project: Path, params: Params, registry: Registry
+) -> None:
+    registry.version = registry.of("5", {**TAGS, "tta": "flip"})
+    run(params)
+    assert params.package.tta == "none"
+    assert read_card(project / "models" / "champion").tta == "flip"
+
+
 @pytest.mark.usefixtures("project", "_no_build")
 def test_the_version_remembers_every_bento_made_of_it(
     params: Params, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -22,6 +22,7 @@ from mien.errors import MienError
 from mien.files import write_json
 from mien.params import Params
 from mien.registry import promotions, tracking
+from mien.serving.runtime import Runtime
 from mien.stages import promote
 from mien.stages.promote import Inputs
 
@@ -71,6 +72,11 @@ class Desk:
             run.log_model(onnx, {})
         self.evaluate(family, sha256, run.id)
         return run.id
+
+    def serve(self, tta: str, temperature: float) -> None:
+        """Let the evaluation be of a winner that is served in that way."""
+        path = self.root / "evaluation.json"
+        write_json(path, json.loads(path.read_text()) | {"served": {"tta": tta, "temperature": temperature}})
 
     def evaluate(self, family: str, sha256: str, run_id: str) -> None:
         """Leave the reports of a model, their numbers made up."""
@@ -185,6 +191,27 @@ def test_the_version_carries_how_its_faces_look_and_what_it_says_of_validation(d
     shown = (validation.images[:, 0, 0, 0].astype(int) - 20) // 30
     assert profile["counts"]["emotion"] == np.bincount(shown, minlength=7).tolist(), "the model's answers, not labels"
     assert sum(profile["counts"]["photos"]) == sum(profile["counts"]["face_size"]) == 0
+
+
+def test_a_winner_is_judged_and_kept_in_the_way_it_is_served(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Counting(Runtime):
+        def predict(self, faces: Any) -> Any:
+            seen.append(len(faces))
+            return super().predict(faces)
+
+    monkeypatch.setattr(promote, "Runtime", Counting)
+    desk.train()
+    desk.promote()
+    once = sum(seen)
+    seen.clear()
+    desk.serve("flip", 1.5)
+    desk.promote()
+    assert sum(seen) == 2 * once, "every face, also those that are timed, was looked at twice"
+    found = tracking.champion("mien")
+    assert found is not None
+    assert (found.tags["tta"], found.tags["temperature"]) == ("flip", "1.5")
 
 
 def test_a_better_winner_takes_over_and_the_log_holds_both_scores(desk: Desk) -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from mien.data.dataset import read_info, read_split
 from mien.errors import MienError
 from mien.files import write_json
 from mien.metrics import accuracy
-from mien.params import Family, Params
+from mien.params import Distil, Family, Params
 from mien.registry import tracking
 from mien.serving.runtime import Runtime
 from mien.stages import train
@@ -55,6 +56,28 @@ def test_a_training_leaves_models_report_and_run_that_agree(short: Params, prepa
     assert kept.data.params["learning_rate"] == "0.03"
     curve = client.get_metric_history(report["run_id"], "val_macro_f1")
     assert [point.value for point in curve] == report["history"]["val_macro_f1"]
+
+
+def test_a_student_is_trained_by_the_models_beside_its_own(short: Params, prepared: Path, tmp_path: Path) -> None:
+    teacher = short.family("cnn")
+    distil = Distil(("cnn",) * 5, temperature=3.0)
+    network = dataclasses.replace(teacher.model, network="cnn")
+    student = dataclasses.replace(teacher, model=network, seed=11, distil=distil)
+    params = dataclasses.replace(short, students={"small": student})
+    args = prepared, None, tmp_path / "models" / "small", tmp_path / "small.json", tmp_path / "kept", params
+    with pytest.raises(MienError, match=r"teacher .*cnn/model\.keras is missing"):
+        train.run("small", *args)
+    run(prepared, tmp_path, short)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "model").rename(tmp_path / "models" / "cnn")
+    train.run("small", *args)
+    told = json.loads((tmp_path / "small.json").read_text())
+    digest = sha256((tmp_path / "models" / "cnn" / "model.keras").read_bytes()).hexdigest()
+    assert told["distil"] == {"teachers": {"cnn": digest}, "temperature": 3.0, "weight": 0.7}
+    assert (told["seed"], told["family"]) == (11, "small")
+    own = json.loads((tmp_path / "cnn.json").read_text())
+    assert (own["seed"], "distil" in own) == (short.seed, False)
+    assert told["gmac"] == own["gmac"] == pytest.approx(48 * 48 * 9 * 8 / 1e9, rel=0.01)
 
 
 def test_a_killed_training_carries_on_in_the_same_run(

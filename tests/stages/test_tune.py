@@ -32,7 +32,7 @@ def runs(stage: str) -> list[Any]:
 
 
 def test_every_trial_is_a_child_of_the_familys_run(short: Params, prepared: Path, tmp_path: Path) -> None:
-    tune.run("cnn", prepared, tmp_path / "cnn.json", short)
+    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", short)
     report = json.loads((tmp_path / "cnn.json").read_text())
     assert report["family"] == "cnn"
     assert report["best"]["params"].keys() == short.family("cnn").search.keys()
@@ -43,16 +43,31 @@ def test_every_trial_is_a_child_of_the_familys_run(short: Params, prepared: Path
     assert {child.info.status for child in children} == {"FINISHED"}
     assert all("val_macro_f1" in child.data.metrics for child in children)
 
-    tune.run("cnn", prepared, tmp_path / "again.json", short)
+    tune.run("cnn", prepared, tmp_path / "again.json", tmp_path / "study", short)
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "cnn.json").read_bytes(), "a spent budget adds nothing"
     assert len(runs("tune")) == 1, "and goes on in the run that it began"
+
+
+def test_the_study_is_drawn_and_kept_with_its_run(short: Params, prepared: Path, tmp_path: Path) -> None:
+    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", short)
+    told = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert told["trials"] == 2
+    assert told["importances"] == {}, "two trials tell nothing of that"
+    names = {path.name for path in (tmp_path / "study").iterdir()}
+    assert names == {"study.json", "history.png", "parallel_coordinates.png"}
+
+    from mlflow import MlflowClient
+
+    (parent,) = runs("tune")
+    kept = {file.path for file in MlflowClient(tracking.tracking_uri()).list_artifacts(parent.info.run_id, "study")}
+    assert kept == {f"study/{name}" for name in names}
 
 
 def test_a_pruned_trial_does_not_show_as_failed(
     short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mien.learning.search.Trial.hopeless", lambda trial, step, score: trial.number == 1)
-    tune.run("cnn", prepared, tmp_path / "cnn.json", short)
+    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", short)
     states = [trial["state"] for trial in json.loads((tmp_path / "cnn.json").read_text())["trials"]]
     assert states == ["complete", "pruned"]
     assert sorted(child.data.tags.get("pruned", "") for child in runs("trial")) == ["", "true"]
@@ -61,14 +76,15 @@ def test_a_pruned_trial_does_not_show_as_failed(
 
 def test_a_family_that_searches_nothing_is_not_tried(short: Params, prepared: Path, tmp_path: Path) -> None:
     plain = dataclasses.replace(short, families={"cnn": dataclasses.replace(short.family("cnn"), search={})})
-    tune.run("cnn", prepared, tmp_path / "cnn.json", plain)
+    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", plain)
     report = json.loads((tmp_path / "cnn.json").read_text())
     assert report["best"] == {"value": None, "params": {}}
     assert report["trials"] == []
+    assert [path.name for path in (tmp_path / "study").iterdir()] == ["study.json"]
     assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_without_prepared_data_the_error_says_how_to_make_them(short: Params, tmp_path: Path) -> None:
     with pytest.raises(MienError, match="dvc repro prepare"):
-        tune.run("cnn", tmp_path / "nowhere", tmp_path / "cnn.json", short)
+        tune.run("cnn", tmp_path / "nowhere", tmp_path / "cnn.json", tmp_path / "study", short)
     assert not (tmp_path / "cnn.json").exists()

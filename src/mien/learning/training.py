@@ -22,6 +22,7 @@ from mien.learning import hardware, models
 from mien.learning.augmentation import Augment
 from mien.learning.batches import Batches
 from mien.learning.checkpoints import Checkpoints, State
+from mien.learning.distillation import Lessons, Teaching
 from mien.learning.optimizers import optimizer, plateau
 from mien.metrics import accuracy, macro_f1
 from mien.params import Architecture, Training
@@ -31,19 +32,31 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a training's outcome; leaked validation rows are left out of `validation`."""
+    """All that decides a training's outcome; leaked validation rows are left out of `validation`.
+
+    A student has `lessons`.
+    """
 
     architecture: Architecture
     recipe: Training
     training: Split
     validation: Split
     seed: int
+    lessons: Lessons | None = None
 
     @classmethod
-    def of(cls, architecture: Architecture, recipe: Training, training: Split, validation: Split, seed: int) -> "Plan":
+    def of(
+        cls,
+        architecture: Architecture,
+        recipe: Training,
+        training: Split,
+        validation: Split,
+        seed: int,
+        lessons: Lessons | None = None,
+    ) -> "Plan":
         """The plan on what the recipe takes of these splits."""
         chosen = training.stratified(recipe.max_rows, seed)
-        return cls(architecture, recipe, chosen, validation.without_leaks(), seed)
+        return cls(architecture, recipe, chosen, validation.without_leaks(), seed, lessons)
 
     @cached_property
     def precision(self) -> str:
@@ -55,6 +68,8 @@ class Plan:
         """What a checkpoint must share with the training that would carry it on."""
         data = digest([self.training, self.validation])
         parts = [asdict(self.architecture), asdict(self.recipe), self.seed, self.precision, data]
+        # Only where there are any, so that the checkpoints of all other trainings keep their fingerprint.
+        parts += [self.lessons.told()] if self.lessons else []
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -127,11 +142,14 @@ def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
     finally:
         keras.config.set_dtype_policy("float32")
     faces = keras.Input(network.input_shape[1:], dtype="float32")
-    learner = keras.Model(faces, network(Augment(plan.recipe.augmentation, plan.seed)(faces)))
+    seen = Augment(plan.recipe.augmentation, plan.seed)(faces)
+    answers = network(seen)
+    learner = keras.Model(faces, Teaching(plan.lessons)(seen, answers) if plan.lessons else answers)
     on_cpu = keras.backend.backend() == "tensorflow" and not hardware.gpus()
     learner.compile(
         optimizer=optimizer(plan.recipe, max(1, len(plan.training) // plan.recipe.batch_size)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing),
+        loss_weights=[1 - plan.lessons.recipe.weight] if plan.lessons else None,
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=False if on_cpu else "auto",  # XLA halves TensorFlow's speed on a CPU
     )

@@ -84,6 +84,8 @@ def _sections(facts: Facts) -> Iterator[Section]:
     yield Section("Limits", items=LIMITS)
     yield _results(facts)
     yield _recall(facts)
+    yield from _opinions(facts)
+    yield from _uncertain(facts)
     yield from _robustness(facts)
     yield _gate(facts)
     yield _training(facts)
@@ -92,21 +94,30 @@ def _sections(facts: Facts) -> Iterator[Section]:
 
 def _short(facts: Facts) -> Section:
     evaluation, training, tested = facts.evaluation, facts.training, facts.promotion["scores"]["challenger"]
-    runtime = evaluation.get("runtime", {})
+    runtime, served = evaluation.get("runtime", {}), evaluation.get("served", {})
     rows = [
         ("input", "one gray face, 48 × 48 × 1, float32 in [0, 255]; scaling is inside the model"),
         ("answer", "seven probabilities: angry, disgust, fear, happy, sad, surprise, neutral"),
         (
             "network",
-            f"{evaluation['winner']}, {training['parameters']:,} parameters" if training else evaluation["winner"],
+            _network(evaluation["winner"], training),
         ),
         ("file", f"ONNX, {tested['bytes']:,} bytes"),
         ("speed", f"{tested['milliseconds']:.2f} ms a face (median, one face at a time on one thread)"),
         ("runtime", f"{runtime['backend']}, {runtime['precision']}" if runtime else "not recorded"),
-        ("temperature", f"{evaluation['temperature']:.3f}, fitted on validation"),
+        ("looks at a face", "twice, also in the mirror" if served.get("tta") == "flip" else "once"),
+        ("temperature", f"{served.get('temperature', evaluation['temperature']):.3f}, fitted on validation"),
         ("data", f"{evaluation['data']['name']}, described in the data card"),
     ]
     return Section("In short", table=Table(("", ""), rows))
+
+
+def _network(family: str, training: Mapping[str, Any]) -> str:
+    """Its name and size, its cost where that was counted, and who taught it."""
+    size = f", {training['parameters']:,} parameters" if training else ""
+    cost = f", {training['gmac']:.3f} GMAC a face" if "gmac" in training else ""
+    teachers = ", ".join(training.get("distil", {}).get("teachers", {}))
+    return family + size + cost + (f", distilled from {teachers}" if teachers else "")
 
 
 def _results(facts: Facts) -> Section:
@@ -114,7 +125,7 @@ def _results(facts: Facts) -> Section:
     told = {
         "test, whole split": test,
         "test, without images also in training": test.get("without_leaks"),
-        "test, averaged with the mirror image": test.get("tta"),
+        f"test, whole split, {_way(test.get('tta', {}))}": test.get("tta"),
         "validation, without leaked images": facts.evaluation["families"][winner]["validation"],
     }
     rows = [(name, *_scores(part)) for name, part in told.items() if part]
@@ -127,7 +138,29 @@ def _results(facts: Facts) -> Section:
         (facts.plots / "reliability.png", "Confidence against accuracy on the test split"),
     ]
     table = Table(("faces", "n", "accuracy", "macro-F1", "UAR", "NLL", "ECE"), rows)
-    return Section("Results", [text], table=table, pictures=[pair for pair in pictures if pair[0].is_file()])
+    return Section(
+        "Results", [text, *_seeds(facts)], table=table, pictures=[pair for pair in pictures if pair[0].is_file()]
+    )
+
+
+def _seeds(facts: Facts) -> Iterator[str]:
+    """How far chance moves the scores of this very recipe."""
+    for group in facts.evaluation.get("seeds", ()):
+        if "test" in group:
+            parts = {"": group["test"], " without images also in training": group["test"]["without_leaks"]}
+            told = " and ".join(
+                f"{100 * part['accuracy']['mean']:.1f} ± {100 * part['accuracy']['sd']:.1f} %{where}"
+                for where, part in parts.items()
+            )
+            seeds = ", ".join(map(str, group["seeds"]))
+            yield f"The same recipe with the seeds {seeds}: test accuracy {told} (mean ± standard deviation)."
+
+
+def _way(tta: Mapping[str, Any]) -> str:
+    """How faces were looked at a second time, with its cost."""
+    if tta.get("tta") == "ten_crop":
+        return f"ten crops of {tta['crop']} pixels averaged (10 passes)"
+    return "averaged with the mirror image (2 passes)"
 
 
 def _scores(part: Mapping[str, Any]) -> tuple[str, ...]:
@@ -157,12 +190,57 @@ def _recall(facts: Facts) -> Section:
 
 
 def _robustness(facts: Facts) -> Iterator[Section]:
-    found = facts.evaluation.get("robustness") or facts.evaluation["test"].get("robustness")
-    if isinstance(found, Mapping) and found:
-        rows = [(name, _plain(value)) for name, value in found.items()]
-        yield Section(
-            "Robustness", ["As `evaluate` measured it on the test split."], table=Table(("change", "result"), rows)
-        )
+    found = facts.evaluation.get("robustness")
+    if not found:
+        return
+    clean = found["clean"]
+    rows = [
+        (name, *(f"{one['accuracy']:.1%} ({one['level']})" for one in severities.values()))
+        for name, severities in found["corruptions"].items()
+    ]
+    text = (
+        f"Accuracy on {found['n']:,} faces ({found['split']}) that were damaged before it saw them, as it is served. "
+        f"Undamaged it is {clean['accuracy']:.1%}. These numbers chose nothing."
+    )
+    words = list(next(iter(found["corruptions"].values())))
+    picture = facts.plots / "robustness.png"
+    pictures = (
+        [(picture, "Accuracy by damage; the dashed line is that of undamaged faces")] if picture.is_file() else []
+    )
+    yield Section("Robustness", [text], table=Table(("damage", *words), rows), pictures=pictures)
+
+
+def _opinions(facts: Facts) -> Iterator[Section]:
+    found = facts.evaluation.get("ferplus")
+    if not found:
+        return
+    names = {"own": "the data's own label", "ferplus": "the label that most of FER+'s voters chose", "either": "either"}
+    rows = [
+        (told, *(percent(part[key]["accuracy"], part[key]["accuracy_ci"]) for part in (found, found["without_leaks"])))
+        for key, told in names.items()
+    ]
+    text = (
+        f"People disagree about faces. On the {found['n']:,} test faces on which FER+'s voters settled "
+        f"({found['unsettled']:,} are left out), the two labels agree on {found['labels_agree']:.1%}."
+    )
+    head = ("named right by", f"all {found['n']:,}", f"{found['without_leaks']['n']:,} not also in training")
+    yield Section("A second opinion", [text], table=Table(head, rows))
+
+
+def _uncertain(facts: Facts) -> Iterator[Section]:
+    found = facts.evaluation.get("uncertain")
+    if not found or found["accuracy"] is None:
+        return
+    text = (
+        f"A face whose likeliest emotion has less than {found['below']:.0%} is answered `uncertain`. On the test split "
+        f"{found['coverage']:.1%} of the faces are above that, and {percent(found['accuracy'], found['accuracy_ci'])} "
+        "of those are named right."
+    )
+    if found["accuracy_of_uncertain"] is not None:
+        text += f" Of the uncertain ones {found['accuracy_of_uncertain']:.1%} are."
+    rows = [(f"{c['coverage']:.0%}", f"{c['accuracy']:.1%}", f"{c['confidence']:.2f}") for c in found["curve"]]
+    table = Table(("faces answered, the surest first", "named right", "least confidence"), rows)
+    yield Section("When it is unsure", [text], table=table)
 
 
 def _gate(facts: Facts) -> Section:
@@ -220,11 +298,3 @@ def _lineage(facts: Facts) -> Section:
     ]
     command = f"The command mien lineage {facts.promotion['version']} tells the rest, Bentos included."
     return Section("Lineage", [command], table=Table(("", ""), rows, code=True))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return " to ".join(_plain(part) for part in value)
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from PIL import Image
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.metrics import apply_temperature
-from mien.serving import champion, drawing, explain, faces, photos
+from mien.serving import champion, drawing, explain, faces, photos, views
 from mien.serving.limits import Limits
 from mien.serving.photos import Pixels
 from mien.serving.predict import Mien
@@ -106,6 +106,7 @@ class Answers:
             "model": self.mien.model(),
             "emotions": list(EMOTIONS),
             "temperature": card.temperature,
+            "tta": card.tta,
             **{name: getattr(card, name) for name in champion.LIMITS},
             "metrics": dict(card.metrics),
             "runtime": {"backend": self.mien.runtime.backend, "precision": self.mien.runtime.precision},
@@ -114,7 +115,8 @@ class Answers:
         }
 
     def _probabilities(self, crops: NDArray[np.float32]) -> NDArray[np.float64]:
-        return apply_temperature(self._runtime(crops), self.mien.card.temperature)
+        card = self.mien.card
+        return apply_temperature(views.average(self._runtime, crops, card.way), card.temperature)
 
 
 def _explained(crop: NDArray[np.float32], found: explain.Saliency) -> dict[str, Any]:

@@ -5,16 +5,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mien.errors import MienError
 from mien.files import read_json, write_json
+from mien.serving.views import Way
 
 CHAMPION_VARIABLE = "MIEN_CHAMPION"
 FOLDER = Path("models/champion")
 MODEL_FILE = "model.onnx"
 CARD_FILE = "champion.json"
 MADE_BY = "dvc repro"
+SERVABLE = ("none", "flip")
 LIMITS = ("too_small_below", "blurry_below", "low_confidence_below", "uncertain_below")
 SHIPPED = Path(__file__).parents[1] / "shipped"
 """The champion that comes with the package."""
@@ -27,6 +29,9 @@ class Card:
     A face is `too_small` where its box is less wide or high than that in the photo's pixels, `blurry` by
     `status.sharpness` of its crop, `low_confidence` by the detector's score, `uncertain` by the probability of its
     emotion. Where the defaults come from: `python benchmarks/limits.py`.
+
+    `tta` is `flip` where each answer is the mean of those to the face and to its mirror image, for twice the cost;
+    `temperature` was fitted to answers of that kind.
     """
 
     version: str
@@ -42,6 +47,7 @@ class Card:
     blurry_below: float = 0.05
     low_confidence_below: float = 0.75
     metrics: Mapping[str, float] = field(default_factory=dict)
+    tta: Literal["none", "flip"] = "none"
 
     def __post_init__(self) -> None:
         """Refuse what would make every answer wrong. Raises MienError."""
@@ -53,6 +59,13 @@ class Card:
         for name in ("too_small_below", "blurry_below"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise MienError(f"The champion's {name} is {getattr(self, name)}, expected 0 or more.")
+        if self.tta not in SERVABLE:
+            raise MienError(f"The champion's tta is {self.tta!r}, expected one of {', '.join(SERVABLE)}.")
+
+    @property
+    def way(self) -> Way:
+        """How it looks at a face."""
+        return Way(self.tta)
 
 
 def folder(chosen: Path | None = None, root: Path = Path()) -> Path:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.metrics import apply_temperature
-from mien.serving import champion, detectors, faces, photos
+from mien.serving import champion, detectors, faces, photos, views
 from mien.serving.runtime import Runtime
 from mien.serving.status import status
 
@@ -111,7 +111,8 @@ class Mien:
         """The answers for the faces of each photo."""
         pixels = [face.pixels for photo in found for face in photo]
         stacked = np.stack(pixels) if pixels else np.zeros((0, *faces.SHAPE), np.float32)
-        probabilities = apply_temperature(self.runtime.predict(stacked), self.card.temperature)
+        seen = views.average(self.runtime.predict, stacked, self.card.way)
+        probabilities = apply_temperature(seen, self.card.temperature)
         if self.observe:
             self.observe(found, probabilities)
         rows = iter(probabilities)

@@ -121,6 +121,7 @@ class ModelInfo(BaseModel):
     model: Model
     emotions: tuple[Emotion, ...]
     temperature: float
+    tta: Literal["none", "flip"]
     too_small_below: float
     blurry_below: float
     low_confidence_below: Probability

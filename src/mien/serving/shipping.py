@@ -57,7 +57,8 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         "PrivateTest, without images that also stand in Training": test["without_leaks"],
     }
     if "tta" in test:
-        rows["PrivateTest, whole, averaged over the mirror image (not served)"] = test["tta"]
+        served = "" if test["tta"].get("tta") == card.tta else " (not served)"
+        rows[f"PrivateTest, whole, {_way(test['tta'])}{served}"] = test["tta"]
     table = "\n".join(f"| {name} | {_row(row)} |" for name, row in rows.items())
     recall = ", ".join(f"{name} {test['recall'][name]:.2f} ({test['support'][name]:,})" for name in EMOTIONS)
     hard = sorted(EMOTIONS, key=lambda name: float(test["recall"][name]))[:3]
@@ -73,6 +74,13 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         temperature=card.temperature,
         uncertain=card.uncertain_below,
         hard=f"{hard[0].capitalize()}, {hard[1]} and {hard[2]}",
+    )
+
+
+def _way(tta: Mapping[str, Any]) -> str:
+    """How faces were looked at a second time."""
+    return (
+        f"ten crops of {tta['crop']} px averaged" if tta.get("tta") == "ten_crop" else "averaged over the mirror image"
     )
 
 

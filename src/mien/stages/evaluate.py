@@ -1,8 +1,7 @@
 """evaluate: score every family on validation, choose one, fit its temperature, score it once on test."""
 
-import csv
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,138 +9,221 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import charts, metrics
-from mien.data import dataset
+from mien import charts, metrics, scores, tables
+from mien.data import corruptions, dataset, ferplus
 from mien.data.dataset import Split
-from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.files import read_json, write_file, write_json
+from mien.files import read_json, write_json
 from mien.metrics import Reliability
-from mien.params import Evaluate, Params
+from mien.panel import Panel, Probabilities, floats
+from mien.params import Params
+from mien.scores import with_and_without_leaks
 from mien.serving.runtime import Runtime
+from mien.serving.views import ONCE, Way, average
 
-Probabilities = NDArray[np.floating[Any]]
 Histories = Mapping[str, Mapping[str, Sequence[float]]]
-
-CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
+Scores = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Final:
-    """The winner's exam: faces, probabilities `(n, 7)` after `temperature`, scores, reliability before and after."""
+    """The winner's exam: faces, probabilities `(n, 7)` after `temperature`, scores, reliability before and after.
+
+    `served` holds the probabilities of the way in which it will answer in service, after that way's temperature.
+    """
 
     split: Split
     probabilities: Probabilities
     temperature: float
     scores: dict[str, Any]
     reliability: tuple[Reliability, Reliability]
+    served: Probabilities
+    extras: dict[str, Any]
 
 
-def run(prepared: Path, models: Path, train_reports: Path, report: Path, plots: Path, params: Params) -> None:
-    """Write evaluation.json to `report`, and charts, DVC plots and the classification report to the folder `plots`."""
+def run(
+    prepared: Path,
+    models: Path,
+    train_reports: Path,
+    report: Path,
+    plots: Path,
+    params: Params,
+    votes: Path | None = None,
+) -> None:
+    """Write evaluation.json to `report`, and charts, DVC plots and the classification report to the folder `plots`.
+
+    `votes` are FER+'s, told as a second opinion where the file exists.
+    """
     info = dataset.read_info(prepared)
-    trained = {family: _read_training(train_reports / f"{family}.json", info) for family in params.families}
-    paths = {family: models / family / "model.onnx" for family in params.families}
-    validation = dataset.read_split(prepared, "validation")
-    answers = {family: predict(Runtime(path), validation) for family, path in paths.items()}
-    scores = {family: validate(answer, validation, params) for family, answer in answers.items()}
-    winner = select(scores)
-    runtime = Runtime(paths[winner])
-    final = examine(runtime, validation, dataset.read_split(prepared, "test"), params)
+    trained = {family: _read_training(train_reports / f"{family}.json", info) for family in params.candidates}
+    panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
+    panel.splits["validation"] = dataset.read_split(prepared, "validation")
+    judged = {family: validate(panel, [family], params) for family in panel.paths}
+    winner = select(judged)
+    way, tried = choose_way(panel, winner, params)
+    ensembles = {name: validate(panel, members, params) for name, members in params.evaluate.ensembles.items()}
+    # From here on the test split is open, and nothing is chosen any more.
+    panel.splits["test"] = dataset.read_split(prepared, "test")
+    opinion = read_votes(votes, prepared, panel.splits["test"])
+    final = examine(panel, winner, way, tried, params)
     histories = {family: content["history"] for family, content in trained.items()}
-    draw(final, scores, histories, winner, plots, note=info["name"])
+    draw(final, judged, histories, winner, plots, note=info["name"])
     tabulate(final, histories, plots)
+    runtime = panel.runtime(winner)
     content = {
         "winner": winner,
-        "families": {family: _entry(scores[family], trained[family], paths[family]) for family in paths},
+        "families": {family: _entry(judged[family], trained[family], path) for family, path in panel.paths.items()},
         "temperature": final.temperature,
         "test": final.scores,
+        **final.extras,
+        **report_ensembles(panel, ensembles, way, params),
+        **report_seeds(panel, judged, trained, winner, params),
+        **report_votes(final, opinion),
         "data": {"name": info["name"], "digest": info["digest"], "synthetic": "synthetic" in info["name"]},
         "runtime": {"backend": runtime.backend, "precision": runtime.precision},
     }
     write_json(report, _rounded(content))
 
 
-def predict(runtime: Runtime, split: Split, *, flip: bool = False) -> Probabilities:
-    """Probabilities `(n, 7)` of a split's faces, or of their mirror images."""
-    images = split.images[:, :, ::-1] if flip else split.images
-    return runtime.predict(np.ascontiguousarray(images, dtype=np.float32))
+def validate(panel: Panel, families: Sequence[str], params: Params) -> dict[str, Any]:
+    """Scores on clean validation faces, and on all of them, of one family or of several together."""
+    return scores.clean_first(panel.answer(families, "validation"), panel.splits["validation"], params)
 
 
-def validate(probabilities: Probabilities, split: Split, params: Params) -> dict[str, Any]:
-    """Scores on the faces that were not also trained on; `with_leaks` on all of them."""
-    # A face seen in training is known by heart: counting it would favour the family that memorises best.
-    clean = ~split.leaked
-    scores = score(probabilities[clean], split.labels[clean], params)
-    return {**scores, "with_leaks": score(probabilities, split.labels, params)}
-
-
-def select(validation: Mapping[str, Mapping[str, Any]]) -> str:
+def select(validation: Scores) -> str:
     """The family of the highest macro-F1; accuracy, then the order in params.yaml, break a tie."""
     if not validation:
         raise MienError("params.yaml has no families: there is no model to evaluate. Add one under families:.")
     return max(validation, key=lambda family: (validation[family]["macro_f1"], validation[family]["accuracy"]))
 
 
-def examine(runtime: Runtime, validation: Split, test: Split, params: Params) -> Final:
-    """Fit the temperature on clean validation faces, then score the test split."""
-    clean = validation.without_leaks()
-    before, on_validation = predict(runtime, test), predict(runtime, clean)
-    temperature = metrics.fit_temperature(on_validation, clean.labels)
-    after = metrics.apply_temperature(before, temperature)
-    scores = with_and_without_leaks(after, test, params)
-    scores |= {
-        "recall": metrics.recalls(test.labels, after.argmax(axis=1)),
+def choose_way(panel: Panel, winner: str, params: Params) -> tuple[Way, dict[str, Any]]:
+    """The second way to look at faces, its crop chosen on clean validation, and what was tried; ONCE for none."""
+    wanted = params.evaluate
+    crops = wanted.crops if wanted.tta == "ten_crop" else (ONCE.crop,)
+    ways = {str(crop): Way(wanted.tta, crop) for crop in crops}
+    if not ways:
+        raise MienError("evaluate.crops is empty, expected the sides of ten_crop's crops, such as [44, 46].")
+    if wanted.tta == "none":
+        return ONCE, {}
+    clean = ~panel.splits["validation"].leaked
+    labels = panel.splits["validation"].labels[clean]
+    tried = {}
+    for crop, way in ways.items():
+        predicted = panel.answer([winner], "validation", way)[clean].argmax(axis=1)
+        tried[crop] = {
+            "accuracy": metrics.accuracy(labels, predicted),
+            "macro_f1": metrics.macro_f1(labels, predicted),
+        }
+    return ways[select(tried)], tried
+
+
+def examine(panel: Panel, winner: str, way: Way, tried: Mapping[str, Any], params: Params) -> Final:
+    """Fit the temperature of every way on clean validation faces, then score the test split."""
+    test, served = panel.splits["test"], Way(params.package.tta)
+    before, labels = panel.answer([winner], "test"), test.labels
+    after, temperature = panel.calibrated([winner], ONCE)
+    told = with_and_without_leaks(after, test, params) | {
+        "recall": metrics.recalls(labels, after.argmax(axis=1)),
         "support": dataset.counts(test),
-        "before_temperature": calibration(before, test.labels, params.evaluate),
+        "before_temperature": scores.calibration(before, labels, params.evaluate),
     }
-    if params.evaluate.tta == "flip":
-        both = (on_validation + predict(runtime, clean, flip=True)) / 2
-        softness = metrics.fit_temperature(both, clean.labels)
-        averaged = metrics.apply_temperature((before + predict(runtime, test, flip=True)) / 2, softness)
-        scores["tta"] = {**with_and_without_leaks(averaged, test, params), "temperature": softness}
+    if way != ONCE:
+        told["tta"] = panel.exam([winner], way, params)
+        told["tta"]["validation"] = tried
     bins = params.evaluate.ece_bins
-    diagrams = metrics.reliability(before, test.labels, bins), metrics.reliability(after, test.labels, bins)
-    return Final(test, after, temperature, scores, diagrams)
-
-
-def with_and_without_leaks(probabilities: Probabilities, split: Split, params: Params) -> dict[str, Any]:
-    """Scores on the whole split, as everyone publishes, and under `without_leaks` on faces never trained on."""
-    clean = ~split.leaked
-    without = score(probabilities[clean], split.labels[clean], params)
-    return {**score(probabilities, split.labels, params), "without_leaks": without}
-
-
-def score(probabilities: Probabilities, labels: NDArray[np.int64], params: Params) -> dict[str, Any]:
-    """Every number by which a set of answers is judged."""
-    predicted, n = probabilities.argmax(axis=1), len(labels)
-    scores = {
-        "n": n,
-        "accuracy": metrics.accuracy(labels, predicted),
-        "accuracy_ci": metrics.wilson_interval(int(np.sum(predicted == labels)), n),
-        "macro_f1": metrics.macro_f1(labels, predicted),
-        "uar": metrics.uar(labels, predicted),
+    diagrams = metrics.reliability(before, labels, bins), metrics.reliability(after, labels, bins)
+    answers, softness = panel.calibrated([winner], served)
+    extras = {
+        "served": {"tta": served.tta, "passes": served.passes, "temperature": softness},
+        "uncertain": scores.uncertainty(answers, test, params.package.uncertain_below),
     }
-    if resamples := params.evaluate.bootstrap:
-        interval = metrics.bootstrap_interval(
-            metrics.macro_f1, labels, predicted, resamples=resamples, seed=params.seed
-        )
-        scores["macro_f1_ci"] = interval
-    return {**scores, **calibration(probabilities, labels, params.evaluate)}
+    if params.evaluate.robustness:
+        extras["robustness"] = damage(panel.runtime(winner), test.without_leaks(), served, softness, params)
+    return Final(test, after, temperature, told, diagrams, answers, extras)
 
 
-def calibration(probabilities: Probabilities, labels: NDArray[np.int64], params: Evaluate) -> dict[str, float]:
-    """How far the probabilities can be believed."""
+def damage(runtime: Runtime, faces: Split, way: Way, temperature: float, params: Params) -> dict[str, Any]:
+    """The winner's scores on test faces that were damaged, as it is served; leaked faces are left out.
+
+    On the test split, because it chooses nothing: neither the winner nor its recipe is looked for by these numbers.
+    """
+
+    def scored(images: NDArray[np.uint8]) -> dict[str, Any]:
+        answers = metrics.apply_temperature(average(runtime.predict, floats(images), way), temperature)
+        predicted = answers.argmax(axis=1)
+        return {
+            "accuracy": metrics.accuracy(faces.labels, predicted),
+            "macro_f1": metrics.macro_f1(faces.labels, predicted),
+            "ece": metrics.ece(answers, faces.labels, params.evaluate.ece_bins),
+            "uncertain": float(np.mean(answers.max(axis=1) < params.package.uncertain_below)),
+        }
+
+    def severities(name: str) -> dict[str, Any]:
+        return {
+            word: {
+                "level": corruptions.CORRUPTIONS[name].told(severity),
+                **scored(corruptions.corrupt(faces.images, name, severity, params.seed)),
+            }
+            for severity, word in enumerate(corruptions.SEVERITIES)
+        }
+
     return {
-        "nll": metrics.nll(probabilities, labels),
-        "brier": metrics.brier(probabilities, labels),
-        "ece": metrics.ece(probabilities, labels, params.ece_bins),
+        "split": "test, without images also in training",
+        "n": len(faces),
+        "clean": scored(faces.images),
+        "corruptions": {name: severities(name) for name in corruptions.CORRUPTIONS},
     }
 
 
-def draw(
-    final: Final, scores: Mapping[str, Mapping[str, Any]], histories: Histories, winner: str, plots: Path, note: str
-) -> None:
+def report_ensembles(panel: Panel, judged: Scores, way: Way, params: Params) -> dict[str, Any]:
+    """Every ensemble's validation, and the test scores of the best; apart from single models, and never served."""
+    if not judged:
+        return {}
+    best, all_members = select(judged), params.evaluate.ensembles
+    members = all_members[best]
+    test = panel.exam(members, ONCE, params)
+    if way != ONCE:
+        test["tta"] = panel.exam(members, way, params)
+    entries = {name: {"members": list(all_members[name]), "validation": told} for name, told in judged.items()}
+    return {"ensembles": entries, "ensemble": {"winner": best, "members": list(members), "test": test}}
+
+
+def report_seeds(
+    panel: Panel, judged: Scores, trained: Mapping[str, Mapping[str, Any]], winner: str, params: Params
+) -> dict[str, Any]:
+    """Mean and deviation over families that differ in nothing but their seed; on test for the winner's recipe alone."""
+    groups: dict[str, dict[int, str]] = {}
+    for family, content in trained.items():
+        if "params" in content:
+            recipe = repr((content["params"], content.get("distil")))
+            groups.setdefault(recipe, {}).setdefault(content["seed"], family)
+    told = []
+    for group in groups.values():
+        families = list(group.values())
+        if len(families) > 1:
+            entry: dict[str, Any] = {"families": families, "seeds": list(group)}
+            entry["validation"] = scores.spread([judged[family] for family in families])
+            if winner in families:
+                tests = [panel.exam([family], ONCE, params) for family in families]
+                entry["test"] = scores.spread(tests)
+                entry["test"]["without_leaks"] = scores.spread([one["without_leaks"] for one in tests])
+            told.append(entry)
+    return {"seeds": told} if told else {}
+
+
+def read_votes(path: Path | None, prepared: Path, test: Split) -> NDArray[np.int64] | None:
+    """FER+'s label of each test face, where the file exists; votes that are not of these faces are refused."""
+    return ferplus.labels(ferplus.read(path), prepared, "test", test) if path and path.exists() else None
+
+
+def report_votes(final: Final, opinion: NDArray[np.int64] | None) -> dict[str, Any]:
+    """How much of the winner's error FER+'s voters share: its single pass on test by their labels, too."""
+    told = {} if opinion is None else scores.second_opinion(final.probabilities, final.split, opinion, ferplus.NONE)
+    return {"ferplus": told} if told else {}
+
+
+def draw(final: Final, judged: Scores, histories: Histories, winner: str, plots: Path, note: str) -> None:
     """PNG charts for people: the families side by side, and the winner on the test split."""
     labels, tested = final.split.labels, f"{note}, {winner} on test"
     curves = {
@@ -153,28 +235,24 @@ def draw(
     charts.reliability_diagram(curves, plots / "reliability.png", tested)
     charts.example_errors(final.split.images, labels, final.probabilities, plots / "example_errors.png", tested)
     charts.learning_curves(histories, plots / "learning_curves.png", note)
-    charts.families(scores, plots / "families.png", winner, note)
+    charts.families(judged, plots / "families.png", winner, note)
+    below = final.extras["uncertain"]["below"]
+    charts.coverage(metrics.coverage(final.served, labels), below, plots / "coverage.png", tested)
+    if "robustness" in final.extras:
+        charts.robustness(final.extras["robustness"], plots / "robustness.png", tested)
 
 
 def tabulate(final: Final, histories: Histories, plots: Path) -> None:
     """The same as CSV files for `dvc plots`, and the classification report as text."""
     labels, predicted = final.split.labels, final.probabilities.argmax(axis=1)
-    named = ((EMOTIONS[label], EMOTIONS[answer]) for label, answer in zip(labels, predicted, strict=True))
-    _write_csv(plots / "confusion.csv", ("actual", "predicted"), named)
-    before, after = final.reliability
-    middles = (before.edges[1:] + before.edges[:-1]) / 2
-    bins = (
-        (f"{middle:.4f}", *(f"{curve.accuracy[i]:.4f}" if curve.count[i] else "" for curve in (before, after)))
-        for i, middle in enumerate(middles)
-    )
-    _write_csv(plots / "reliability.csv", ("confidence", "as_trained", "with_temperature"), bins)
+    tables.confusion(plots / "confusion.csv", labels, predicted)
+    tables.reliability(plots / "reliability.csv", *final.reliability)
+    tables.coverage(plots / "coverage.csv", metrics.coverage(final.served, labels))
+    if "robustness" in final.extras:
+        tables.robustness(plots / "robustness.csv", final.extras["robustness"])
     for family, history in histories.items():
-        columns = [name for name in CURVES if history.get(name)]
-        epochs = range(1, len(history["loss"]) + 1)
-        rows = zip(epochs, *(history[name] for name in columns), strict=True)
-        _write_csv(plots / "curves" / f"{family}.csv", ("epoch", *columns), rows)
-    text = _classification_report(labels, predicted)
-    write_file(plots / "classification_report.txt", lambda path: _write_text(path, text))
+        tables.learning_curve(plots / "curves" / f"{family}.csv", history)
+    tables.classification_report(plots / "classification_report.txt", labels, predicted)
 
 
 def _read_training(path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,36 +265,11 @@ def _read_training(path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _entry(scores: Mapping[str, Any], trained: Mapping[str, Any], model: Path) -> dict[str, Any]:
-    told = {key: trained[key] for key in ("parameters", "seconds", "run_id")}
-    return {"validation": scores, **told, "onnx_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
-
-
-def _classification_report(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> str:
-    columns = ("precision", "recall", "f1")
-    rows = metrics.per_emotion(labels, predicted)
-    lines = [" " * 10 + "".join(f"{column:>11}" for column in (*columns, "support")), ""]
-    for emotion, row in rows.items():
-        lines.append(f"{emotion:<10}" + "".join(f"{row[key]:>11.3f}" for key in columns) + f"{row['support']:>11}")
-    present = [row for row in rows.values() if row["support"]]
-    means = (sum(row[key] for row in present) / len(present) for key in columns)
-    lines += ["", f"{'mean':<10}" + "".join(f"{mean:>11.3f}" for mean in means) + f"{len(labels):>11}"]
-    lines += [f"{'accuracy':<10}{metrics.accuracy(labels, predicted):>11.3f}"]
-    return "\n".join(lines) + "\n"
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    def write(target: Path) -> None:
-        with target.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
-
-    write_file(path, write)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _entry(judged: Mapping[str, Any], trained: Mapping[str, Any], model: Path) -> dict[str, Any]:
+    told = {
+        key: trained[key] for key in ("parameters", "gmac", "seconds", "seed", "distil", "run_id") if key in trained
+    }
+    return {"validation": judged, **told, "onnx_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
 
 
 def _rounded(content: Any) -> Any:

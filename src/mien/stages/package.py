@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal, cast
 
 import yaml
 
@@ -79,6 +80,8 @@ def fetch(name: str, version: tracking.Version, folder: Path, detector: Path | N
         git_commit=tags.get("git.commit", ""),
         synthetic=tags.get("synthetic") == "true",
         metrics=dict(version.metrics),
+        # The version's own, not the parameter's: its temperature was fitted to answers of this kind.
+        tta=cast("Literal['none', 'flip']", tags.get("tta", "none")),
     )
     write_card(folder, card)
     return card

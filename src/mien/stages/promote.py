@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien import histograms, metrics
 from mien.data import dataset
@@ -23,7 +24,9 @@ from mien.registry.card import Facts
 from mien.registry.gate import Case, Comparison, Exam, Verdict
 from mien.registry.promotions import Entry, Log
 from mien.registry.tracking import Version
+from mien.serving import views
 from mien.serving.runtime import Runtime
+from mien.serving.views import ONCE, Tta, Way
 from mien.windows import PROFILE_FILE
 
 METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
@@ -146,11 +149,10 @@ def weigh(
 
 
 def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> Exam:
-    """Score one model on validation faces as it is served: its file, temperature and runtime, on one thread."""
-    runtime = Runtime(onnx, threads=1)
-    images = np.ascontiguousarray(faces.images, dtype=np.float32)
-    answers = metrics.apply_temperature(runtime.predict(images), float(tags.get("temperature", 1)))
-    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime)}
+    """Score one model on validation faces as it is served: its file, way, temperature and runtime, on one thread."""
+    runtime, way = Runtime(onnx, threads=1), Way(cast("Tta", tags.get("tta", "none")))
+    answers = _answers(runtime, way, tags, faces)
+    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, way)}
     family = tags.get("family", "unknown")
     return gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
 
@@ -162,13 +164,13 @@ def sit_again(name: str, champion: tracking.Version, faces: Split, params: Param
         return sit(champion.version, onnx, champion.tags, faces, params)
 
 
-def median_milliseconds(runtime: Runtime) -> float:
-    """The median time for one face."""
+def median_milliseconds(runtime: Runtime, way: Way = ONCE) -> float:
+    """The median time for one face, looked at as it is served."""
     face = np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.float32)
     laps = []
     for _ in range(LAPS):
         start = time.perf_counter()
-        runtime.predict(face)
+        views.average(runtime.predict, face, way)
         laps.append(time.perf_counter() - start)
     return 1000 * statistics.median(laps)
 
@@ -212,9 +214,8 @@ def record(name: str, case: Case, verdict: Verdict, told: Mapping[str, Any], log
 def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
     """What drift is measured against: how the training's faces look, and what the model says of validation faces."""
     training, validation = (dataset.read_split(prepared, name) for name in ("train", "validation"))
-    faces = np.ascontiguousarray(validation.without_leaks().images, dtype=np.float32)
-    temperature = float(challenger.tags["temperature"])
-    answers = metrics.apply_temperature(Runtime(challenger.onnx, threads=1).predict(faces), temperature)
+    runtime, way = Runtime(challenger.onnx, threads=1), Way(cast("Tta", challenger.tags["tta"]))
+    answers = _answers(runtime, way, challenger.tags, validation.without_leaks())
     data = {key: challenger.tags[f"data.{key}"] for key in ("name", "digest")}
     counts = histograms.of(training.images, answers)
     return {"format": histograms.FORMAT, "version": challenger.version, "data": data, "counts": counts}
@@ -223,6 +224,12 @@ def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
 def optional(path: Path) -> dict[str, Any]:
     """A report that may be missing: the rules, not a crash, say what that means."""
     return read_json(path, made_by="dvc repro") if path.exists() else {}
+
+
+def _answers(runtime: Runtime, way: Way, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
+    """Calibrated probabilities `(n, 7)`, as they are served."""
+    seen = views.average(runtime.predict, np.ascontiguousarray(faces.images, dtype=np.float32), way)
+    return metrics.apply_temperature(seen, float(tags.get("temperature", 1)))
 
 
 def _evaluated(inputs: Inputs) -> dict[str, Any]:
@@ -242,11 +249,13 @@ def _winner(content: Mapping[str, Any], inputs: Inputs) -> tuple[Path, dict[str,
     sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest() if onnx.exists() else "no file"
     if sha256 != entry["onnx_sha256"]:
         raise MienError(f"{onnx} is not the file that was evaluated. Evaluate it: dvc repro evaluate.")
+    served = content.get("served") or {"tta": "none", "temperature": content["temperature"]}
     return onnx, lineage.tags(family) | {
         "family": family,
         "onnx_sha256": sha256,
         "validation_macro_f1": str(entry["validation"]["macro_f1"]),
-        "temperature": str(content["temperature"]),
+        "temperature": str(served["temperature"]),
+        "tta": served["tta"],
         "data.name": data["name"],
         "data.digest": data["digest"],
         "synthetic": str(data["synthetic"]).lower(),

@@ -14,6 +14,8 @@ from mien.errors import MienError
 from mien.files import read_json, write_file, write_json
 from mien.learning import hardware
 from mien.learning.checkpoints import History
+from mien.learning.cost import macs
+from mien.learning.distillation import Lessons
 from mien.learning.training import Plan, Result, export, predict, train
 from mien.metrics import accuracy, macro_f1, uar
 from mien.params import Params
@@ -24,13 +26,19 @@ PARITY = 1e-3
 """Largest accepted difference of any probability between Keras and the exported file, both in float32."""
 
 
-def run(family: str, prepared: Path, tuned: Path, model: Path, report: Path, checkpoints: Path, params: Params) -> None:
-    """Write `model`/model.keras, `model`/model.onnx and `report`; carry on from `checkpoints` where a run was cut."""
-    best = read_json(tuned, made_by=f"dvc repro tune@{family}")["best"]["params"]
+def run(
+    family: str, prepared: Path, tuned: Path | None, model: Path, report: Path, checkpoints: Path, params: Params
+) -> None:
+    """Write `model`/model.keras, `model`/model.onnx and `report`; carry on from `checkpoints` where a run was cut.
+
+    A student's teachers stand beside `model`; it has no search, so that `tuned` is None.
+    """
+    best = read_json(tuned, made_by=f"dvc repro tune@{family}")["best"]["params"] if tuned else {}
     architecture, recipe = params.training(family, best)
-    info = read_info(prepared)
+    info, distil = read_info(prepared), params.family(family).distil
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
-    plan = Plan.of(architecture, recipe, splits[0], splits[1], params.seed)
+    lessons = Lessons.of(distil, model.parent) if distil else None
+    plan = Plan.of(architecture, recipe, splits[0], splits[1], params.seed_of(family), lessons)
     resumed = _known_run(checkpoints, plan)
     with tracking.run(
         tracking.EXPERIMENT,
@@ -116,10 +124,13 @@ def _parity(result: Result, onnx: Path, plan: Plan) -> float:
 def _report(family: str, plan: Plan, result: Result, info: dict[str, Any], run_id: str) -> dict[str, Any]:
     guesses = predict(result.network, plan.validation).argmax(axis=1)
     labels, state = plan.validation.labels, result.state
+    lessons = {"distil": plan.lessons.told()} if plan.lessons else {}
     return {
         "family": family,
         "params": {"model": dataclasses.asdict(plan.architecture), "train": dataclasses.asdict(plan.recipe)},
+        **lessons,
         "parameters": int(result.network.count_params()),
+        "gmac": round(macs(result.network) / 1e9, 6),
         "epochs": state.epoch,
         "best_epoch": state.best,
         "validation": {
@@ -144,4 +155,6 @@ def _flat(plan: Plan) -> dict[str, Any]:
     recipe = dataclasses.asdict(plan.recipe)
     augmentation = {f"augment.{key}": value for key, value in recipe.pop("augmentation").items()}
     model = {f"model.{key}": value for key, value in dataclasses.asdict(plan.architecture).items()}
-    return {**model, **recipe, **augmentation, "seed": plan.seed}
+    told = plan.lessons.told() if plan.lessons else {}
+    distil = {f"distil.{key}": ", ".join(value) if key == "teachers" else value for key, value in told.items()}
+    return {**model, **recipe, **augmentation, **distil, "seed": plan.seed}

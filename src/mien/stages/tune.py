@@ -1,10 +1,12 @@
 """Search one family's hyperparameters with short trainings; every trial is an MLflow run."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mien import charts
 from mien.data.dataset import read_info, read_split
 from mien.files import write_json
 from mien.learning import hardware, search
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
 METRIC = "val_macro_f1"
 
 
-def run(family: str, prepared: Path, report: Path, params: Params) -> None:
-    """Write the best values found (dotted keys) and every trial to `report`; nothing to search takes no time."""
+def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) -> None:
+    """Write the best values found (dotted keys) and every trial to `report`; nothing to search takes no time.
+
+    Charts of the study go to the folder `plots`, and to its MLflow run; study.json there tells what was searched.
+    """
     space, info = params.family(family).search, read_info(prepared)
     if not space:
         write_json(report, {"family": family, "metric": METRIC, **search.NOTHING})
+        write_json(plots / "study.json", {"study": None, "trials": 0, "importances": {}})
         return
     hardware.start()
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
@@ -41,7 +47,7 @@ def run(family: str, prepared: Path, report: Path, params: Params) -> None:
             with tracking.run(tracking.EXPERIMENT, name, parent=parent.id, tags=tags) as child:
                 return _try(trial, _plan(family, params, trial.values, splits), child)
 
-        found = search.search(study, space, _start(family, params), objective, params.tune, params.seed)
+        found = search.search(study, space, _start(family, params), objective, params.tune, params.seed_of(family))
         if found["best"]["value"] is not None:
             parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
             # As tags, because a search with a larger budget may find better, and MLflow's parameters never change.
@@ -49,6 +55,21 @@ def run(family: str, prepared: Path, report: Path, params: Params) -> None:
         # No run id, no date: a search that finds nothing new writes the same bytes, and nothing is trained anew.
         write_json(report, {"family": family, "metric": METRIC, **found})
         parent.log_artifact(report)
+        weights = search.importances(study, params.tune, params.seed_of(family))
+        told = {"study": study, "trials": len(found["trials"]), "importances": weights}
+        write_json(plots / "study.json", told)
+        draw(found["trials"], weights, family, plots)
+        parent.log_artifact(plots, "study")
+
+
+def draw(trials: Sequence[Mapping[str, Any]], weights: Mapping[str, float], family: str, plots: Path) -> None:
+    """Charts of the trials that have a score: in their order, by their values, and which value mattered."""
+    scored = [trial for trial in trials if trial["value"] is not None]
+    if scored:
+        charts.search_history(scored, plots / "history.png", f"{family}, {METRIC}")
+        charts.parallel_coordinates(scored, plots / "parallel_coordinates.png", f"{family}, {METRIC}")
+    if weights:
+        charts.importances(weights, plots / "importances.png", family)
 
 
 def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
@@ -56,7 +77,7 @@ def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
 
     architecture, recipe = params.training(family, values)
     short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
-    return Plan.of(architecture, short, splits[0], splits[1], params.seed)
+    return Plan.of(architecture, short, splits[0], splits[1], params.seed_of(family))
 
 
 def _try(trial: search.Trial, plan: "Plan", child: tracking.Run) -> float:

@@ -1,0 +1,75 @@
+"""A student's second source of truth: what its teachers answer to the very faces that it sees."""
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from mien.errors import MienError
+from mien.params import Distil
+
+Tensor = Any
+
+SMALLEST = 1e-7
+"""A probability of zero counts as this much: its logarithm has a gradient, and bfloat16 teachers do round to zero."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The recipe, and each teacher's model.keras once."""
+
+    recipe: Distil
+    files: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, recipe: Distil, models: Path) -> "Lessons":
+        """The teachers of `recipe` in the folder of trained models; a missing one is named with its command."""
+        files = tuple(models / name / "model.keras" for name in dict.fromkeys(recipe.teachers))
+        for path in files:
+            if not path.is_file():
+                raise MienError(f"The teacher {path} is missing. Train it first: dvc repro train@{path.parent.name}.")
+        return cls(recipe, files)
+
+    def told(self) -> dict[str, Any]:
+        """What the reports tell: the recipe, with every teacher's file by its digest."""
+        digests = {path.parent.name: sha256(path.read_bytes()).hexdigest() for path in self.files}
+        return {**asdict(self.recipe), "teachers": digests}
+
+
+class Teaching(keras.layers.Layer):  # type: ignore[misc]
+    """Faces and the student's answers to them → the answers; while training, adds the teachers' part of the loss.
+
+    The teachers look at the augmented faces themselves, because their answers to plain faces that they were trained on
+    are no more than the labels (Beyer et al. 2022). The loss is Kullback and Leibler's divergence of the softened
+    answers, times the temperature's square, which keeps gradients in scale (Hinton et al. 2015).
+    """
+
+    def __init__(self, lessons: Lessons) -> None:
+        super().__init__(name="teaching", dtype="float32")
+        self.recipe = lessons.recipe
+        self.teachers = [keras.saving.load_model(path, compile=False) for path in lessons.files]
+        for teacher in self.teachers:
+            teacher.trainable = False
+
+    def call(self, faces: Tensor, answers: Tensor, training: bool = False) -> Tensor:
+        """Add the loss while training."""
+        if training:
+            warmth = self.recipe.temperature
+            taught = soften(self.taught(faces), warmth)
+            gap = ops.log(taught + SMALLEST) - ops.log(soften(answers, warmth) + SMALLEST)
+            self.add_loss(self.recipe.weight * warmth**2 * ops.mean(ops.sum(taught * gap, axis=-1)))
+        return answers
+
+    def taught(self, faces: Tensor) -> Tensor:
+        """The mean of the teachers' probabilities `(n, 7)`."""
+        return sum(ops.cast(teacher(faces, training=False), "float32") for teacher in self.teachers) / len(
+            self.teachers
+        )
+
+
+def soften(probabilities: Tensor, temperature: float) -> Tensor:
+    """Probabilities of the same logits divided by `temperature`."""
+    return ops.softmax(ops.log(probabilities + SMALLEST) / temperature)

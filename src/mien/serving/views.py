@@ -1,0 +1,84 @@
+"""Looking at a face more than once: the answers to its mirror image or to crops of it, averaged."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import FACE_SIZE
+from mien.errors import MienError
+
+Floats = NDArray[np.float32]
+Predict = Callable[[Floats], NDArray[np.floating]]
+Tta = Literal["none", "flip", "ten_crop"]
+
+PASSES: dict[str, int] = {"none": 1, "flip": 2, "ten_crop": 10}
+"""What each way costs: how often the network sees every face."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a face is looked at: once, also in the mirror, or in ten crops of `crop` pixels scaled back to 48."""
+
+    tta: Tta = "none"
+    crop: int = FACE_SIZE
+
+    def __post_init__(self) -> None:
+        """Refuse what is no way. Raises MienError."""
+        if self.tta not in PASSES:
+            raise MienError(f"The way to look at faces is {self.tta!r}, expected one of {', '.join(PASSES)}.")
+        smallest = 1 if self.tta == "ten_crop" else FACE_SIZE
+        if not smallest <= self.crop <= FACE_SIZE:
+            raise MienError(f"A crop of {self.tta} has {self.crop} pixels, expected {smallest} to {FACE_SIZE}.")
+
+    @property
+    def passes(self) -> int:
+        """How often the network sees every face."""
+        return PASSES[self.tta]
+
+    def views(self, faces: Floats) -> Iterator[Floats]:
+        """Each view of the faces `(n, 48, 48, 1)`, in the same shape."""
+        places = _corners(self.crop) if self.tta == "ten_crop" else [(0, 0)]
+        for top, left in places:
+            seen = _crop(faces, top, left, self.crop)
+            yield seen
+            if self.tta != "none":
+                yield mirrored(seen)
+
+
+ONCE = Way()
+
+
+def average(predict: Predict, faces: Floats, way: Way = ONCE) -> Floats:
+    """The mean of the probabilities `(n, 7)` that `predict` gives to each view of the faces `(n, 48, 48, 1)`."""
+    if way.tta == "none":
+        return np.asarray(predict(faces), np.float32)
+    if way.tta == "flip":  # in one go, which costs a photo of one face less than two calls
+        both = predict(np.concatenate([faces, mirrored(faces)]))
+        return np.asarray((both[: len(faces)] + both[len(faces) :]) / 2, np.float32)
+    # Summed view by view, because ten copies of a split would fill the memory.
+    total = sum(predict(view).astype(np.float64) for view in way.views(faces))
+    return np.asarray(total / way.passes, np.float32)
+
+
+def mirrored(faces: Floats) -> Floats:
+    """The faces' mirror images."""
+    return np.ascontiguousarray(faces[:, :, ::-1])
+
+
+def _corners(crop: int) -> Iterator[tuple[int, int]]:
+    """Top and left of the four corner crops and the central one (Krizhevsky et al. 2012)."""
+    rest = FACE_SIZE - crop
+    yield from ((0, 0), (0, rest), (rest, 0), (rest, rest), (rest // 2, rest // 2))
+
+
+def _crop(faces: Floats, top: int, left: int, crop: int) -> Floats:
+    """A square of each face, scaled to the face's size."""
+    if crop == FACE_SIZE:
+        return faces
+    parts = faces[:, top : top + crop, left : left + crop, 0]
+    scaled = [cv2.resize(part, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR) for part in parts]
+    return np.stack(scaled)[..., None] if scaled else faces

@@ -1,0 +1,88 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.errors import MienError
+from mien.serving.champion import Card, read_card, write_card
+from mien.serving.predict import Mien
+from mien.serving.runtime import Runtime
+from mien.serving.views import ONCE, PASSES, Way, average
+
+FACES = np.random.default_rng(0).uniform(0, 255, (3, 48, 48, 1)).astype(np.float32)
+
+
+def quarters(faces: Any) -> Any:
+    """A stand-in for a network: the mean gray of each face's left upper quarter, and the rest."""
+    share = faces[:, :24, :24].mean(axis=(1, 2)) / 255
+    return np.concatenate([share, 1 - share, np.zeros((len(faces), 5))], axis=1)
+
+
+@pytest.mark.parametrize("way", [ONCE, Way("flip"), Way("ten_crop", 44), Way("ten_crop", 48)], ids=str)
+def test_every_way_costs_the_passes_that_it_tells_and_gives_the_mean(way: Way) -> None:
+    seen: list[Any] = []
+
+    def predict(faces: Any) -> Any:
+        seen.append(faces)
+        return quarters(faces)
+
+    answers = average(predict, FACES, way)
+    assert sum(len(faces) for faces in seen) == way.passes * len(FACES) == PASSES[way.tta] * len(FACES)
+    assert all(faces.dtype == np.float32 and faces.shape[1:] == (48, 48, 1) for faces in seen)
+    np.testing.assert_allclose(answers, np.mean([quarters(view) for view in way.views(FACES)], axis=0), atol=1e-6)
+
+
+def test_flip_is_the_mean_over_the_face_and_its_mirror_image() -> None:
+    expected = (quarters(FACES) + quarters(FACES[:, :, ::-1])) / 2
+    np.testing.assert_allclose(average(quarters, FACES, Way("flip")), expected, atol=1e-6)
+
+
+def test_crops_are_the_corners_and_the_middle_at_the_faces_own_size() -> None:
+    ramp = np.broadcast_to(np.arange(48, dtype=np.float32)[None, None, :, None], (1, 48, 48, 1))
+    views = list(Way("ten_crop", 40).views(np.ascontiguousarray(ramp)))
+    assert len(views) == 10
+    middles = [view.mean() for view in views[::2]]
+    np.testing.assert_allclose(middles, [19.5, 27.5, 19.5, 27.5, 23.5], atol=0.1)
+    np.testing.assert_array_equal(views[1], views[0][:, :, ::-1])
+
+
+def test_no_face_is_no_mistake() -> None:
+    for tta in PASSES:
+        way = Way(tta, 46 if tta == "ten_crop" else 48)  # type: ignore[arg-type]
+        assert average(quarters, FACES[:0], way).shape == (0, 7)
+
+
+@pytest.mark.parametrize(("tta", "crop"), [("zoom", 48), ("ten_crop", 0), ("ten_crop", 49), ("flip", 46)])
+def test_what_is_no_way_is_refused(tta: Any, crop: int) -> None:
+    with pytest.raises(MienError, match="expected"):
+        Way(tta, crop)
+
+
+def test_a_champion_that_looks_in_the_mirror_answers_both_sides_alike(
+    tmp_path: Path, write_onnx: Callable[..., Path], card: Card
+) -> None:
+    folder = tmp_path / "champion"
+    onnx = write_onnx(folder / "model.onnx")
+    face = np.tile(np.arange(96, dtype=np.uint8) * 2, (96, 1))
+
+    def probabilities(tta: Any, picture: Any) -> Any:
+        write_card(folder, replace(card, tta=tta, temperature=1.0))
+        assert read_card(folder).tta == tta
+        (answer,) = Mien(folder).classify([picture])
+        return np.array(list(answer["probabilities"].values()))
+
+    mirrored = np.ascontiguousarray(face[:, ::-1])
+    assert not np.allclose(probabilities("none", face), probabilities("none", mirrored), atol=1e-3)
+    np.testing.assert_allclose(probabilities("flip", face), probabilities("flip", mirrored), atol=1e-5)
+    both = (probabilities("none", face) + probabilities("none", mirrored)) / 2
+    np.testing.assert_allclose(probabilities("flip", face), both, atol=5e-3)  # bf16 where the processor has it
+    assert Runtime(onnx).predict(FACES).shape == (3, 7)
+
+
+def test_a_card_names_a_way_that_can_be_served(card: Card) -> None:
+    assert card.tta == "none"
+    with pytest.raises(MienError, match="tta is 'ten_crop', expected one of none, flip"):
+        replace(card, tta="ten_crop")  # type: ignore[arg-type]
