@@ -32,9 +32,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "src", folder / "source" / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "bentofile.yaml", "requirements-serving.lock"):
         shutil.copy(ROOT / name, folder / "source" / name)
-    uv, python = ["uv", "--quiet", "--system-certs"], folder / "v" / "bin" / "python"
+    uv = ["uv", "--quiet", "--system-certs"]
     subprocess.run([*uv, "venv", "--seed", "--python", sys.executable, folder / "v"], check=True)
-    install = [*uv, "pip", "install", "--python", python]
+    install = [*uv, "pip", "install", "--python", str(folder / "v" / "bin" / "python")]
     subprocess.run([*install, "--require-hashes", "-r", ROOT / "requirements-serving.lock"], check=True)
     subprocess.run([*install, "--no-deps", folder / "source"], check=True)
     (folder / "empty").mkdir()
