@@ -184,7 +184,7 @@ def test_a_server_that_is_down_or_hangs_at_the_start_is_named_and_nothing_is_beg
         with pytest.raises(MienError, match=rf"No MLflow server answers at {line.address} .*Start it and repeat"):
             run(prepared, short)
         with pytest.raises(MienError, match=rf"No MLflow server answers at {line.address} .*Start it and repeat"):
-            tune.run("cnn", prepared, Path("tune.json"), short)
+            tune.run("cnn", prepared, Path("tune.json"), Path("study"), short)
         line.mend()
     assert epochs == []
     assert [path.name for path in Path().iterdir()] == ["tuned.json"]
@@ -236,10 +236,10 @@ def test_a_search_loses_the_trial_that_the_server_died_in_and_no_other(
 
     monkeypatch.setattr(tune, "_try", counted)
     with pytest.raises(MienError, match="No MLflow server answers"):
-        tune.run("cnn", prepared, Path("cnn.json"), params)
+        tune.run("cnn", prepared, Path("cnn.json"), Path("study"), params)
     assert not Path("cnn.json").exists()
     line.mend()
-    tune.run("cnn", prepared, Path("cnn.json"), params)
+    tune.run("cnn", prepared, Path("cnn.json"), Path("study"), params)
     states = [trial["state"] for trial in json.loads(Path("cnn.json").read_text())["trials"]]
     assert states == ["complete", "fail", "complete", "complete"]
     assert begun == [0, 1, 2, 3]

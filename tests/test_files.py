@@ -26,14 +26,19 @@ def test_hdf5_is_not_begun_on_a_disk_without_room_for_it(tmp_path: Path, monkeyp
     (tmp_path / "last-0001.weights.h5").write_bytes(bytes(1000))
     usage = shutil.disk_usage(tmp_path)
     begun: list[Path] = []
+
+    def begin(path: Path) -> None:
+        begun.append(path)
+        path.touch()
+
     for free, room in ((1200, False), (1300, True)):
         monkeypatch.setattr("mien.files.HDF5_ROOM", 1)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
         if room:
-            write_file(tmp_path / "last-0002.weights.h5", lambda path: begun.append(path) or path.touch())
+            write_file(tmp_path / "last-0002.weights.h5", begin)
         else:
             with pytest.raises(MienError, match="No space left on device"):
-                write_file(tmp_path / "last-0002.weights.h5", begun.append)
+                write_file(tmp_path / "last-0002.weights.h5", begin)
             assert begun == []
     assert len(begun) == 1
 

@@ -1,5 +1,6 @@
 """The report: what it says for each way in which a retraining can end, and what it must not show."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -47,9 +48,8 @@ def judgement(*, promoted: bool, champion: str | None = "1", **more: Any) -> dic
 
 
 def rendered(ended: Outcome, **more: Any) -> str:
-    return report.render(
-        Facts(**{"outcome": ended, "base": "a" * 40, "name": "faces", "changes": Changes(same=7)} | more)
-    )
+    facts = Facts(outcome=ended, base="a" * 40, name="faces", changes=Changes(same=7))
+    return report.render(dataclasses.replace(facts, **more))
 
 
 def test_a_challenger_that_would_win_is_said_to_wait_for_the_merge() -> None:

@@ -34,7 +34,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder / "source" / name)
     uv = ["uv", "--quiet", "--system-certs"]
     subprocess.run([*uv, "venv", "--seed", "--python", sys.executable, folder / "v"], check=True)
-    install = [*uv, "pip", "install", "--python", str(folder / "v" / "bin" / "python")]
+    install: list[str | Path] = [*uv, "pip", "install", "--python", folder / "v" / "bin" / "python"]
     subprocess.run([*install, "--require-hashes", "-r", ROOT / "requirements-serving.lock"], check=True)
     subprocess.run([*install, "--no-deps", folder / "source"], check=True)
     (folder / "empty").mkdir()
