@@ -24,18 +24,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
 
 def test_hdf5_is_not_begun_on_a_disk_without_room_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "last-0001.weights.h5").write_bytes(bytes(1000))
-    usage = shutil.disk_usage(tmp_path)
-    begun: list[Path] = []
-    for free, room in ((1200, False), (1300, True)):
-        monkeypatch.setattr("mien.files.HDF5_ROOM", 1)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
-        if room:
-            write_file(tmp_path / "last-0002.weights.h5", lambda path: begun.append(path) or path.touch())
-        else:
-            with pytest.raises(MienError, match="No space left on device"):
-                write_file(tmp_path / "last-0002.weights.h5", begun.append)
-            assert begun == []
-    assert len(begun) == 1
+    usage, following = shutil.disk_usage(tmp_path), tmp_path / "last-0002.weights.h5"
+    monkeypatch.setattr("mien.files.HDF5_ROOM", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1200))
+        with pytest.raises(MienError, match="No space left on device"):
+            write_file(following, lambda _: pytest.fail("it was begun"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1300))
+    write_file(following, lambda path: path.touch())
+    assert following.exists()
 
 
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
