@@ -81,7 +81,9 @@ class Run:
                 return
         except MienError as error:
             if not self._unsent.points:
-                sys.stderr.write(f"{error} Until then, numbers are kept in {self._unsent.path}.\n")
+                sys.stderr.write(
+                    f"warning: {error} This run goes on: its numbers are kept in {self._unsent.path} and sent later.\n"
+                )
         self._unsent.keep(points)
 
     def send_unsent(self) -> None:
