@@ -1,10 +1,10 @@
 """The report: what it says for each way in which a retraining can end, and what it must not show."""
 
-import dataclasses
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ def judgement(*, promoted: bool, champion: str | None = "1", **more: Any) -> dic
 
 
 def rendered(ended: Outcome, **more: Any) -> str:
-    facts = Facts(outcome=ended, base="a" * 40, name="faces", changes=Changes(same=7))
-    return report.render(dataclasses.replace(facts, **more))
+    facts = Facts(ended, base="a" * 40, name="faces", changes=Changes(same=7))
+    return report.render(replace(facts, **more))
 
 
 def test_a_challenger_that_would_win_is_said_to_wait_for_the_merge() -> None:
