@@ -34,7 +34,7 @@ def yunet_file() -> Path:
     """YuNet's model file, named by MIEN_YUNET."""
     path = Path(os.environ.get("MIEN_YUNET", ""))
     if not path.is_file():
-        pytest.skip("needs YuNet's model file: name it in MIEN_YUNET")
+        pytest.skip("needs YuNet's model file: `mien fetch detector`, then set MIEN_YUNET=~/.cache/mien/yunet.onnx")
     return path
 
 

@@ -27,7 +27,7 @@ OURS = ("PYTHONPATH", CHAMPION_VARIABLE, "VIRTUAL_ENV")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an environment `v` of its own, made from the lock and a wheel of this checkout."""
     if os.environ.get("MIEN_FRESH") != "1":
-        pytest.skip("needs a package index: set MIEN_FRESH=1 where there is one")
+        pytest.skip("needs a package index: where there is one, set MIEN_FRESH=1")
     folder = tmp_path_factory.mktemp("fresh")
     shutil.copytree(ROOT / "src", folder / "source" / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "bentofile.yaml", "requirements-serving.lock"):
