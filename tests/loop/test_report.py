@@ -65,6 +65,8 @@ def test_a_first_champion_is_compared_with_nobody() -> None:
     text = rendered(outcome.judged(judgement(promoted=True, champion=None)))
     assert "Version 2 is champion and packaged" in text
     assert "The challenger on the same 100 validation faces" in text
+    assert "mien rollback" not in text
+    assert "`mien rollback` brings back" in rendered(outcome.judged(judgement(promoted=True)))
 
 
 def test_a_refusal_names_the_rule_and_says_who_keeps_serving() -> None:

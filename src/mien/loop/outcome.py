@@ -103,7 +103,8 @@ def next_step(outcome: Outcome) -> str:
     version = champion.get("version")
     keeps = f"Version {version} keeps serving." if version else "The champion, if there is one, keeps serving."
     if outcome.name == "promoted":
-        return f"Version {version} is champion and packaged. `mien rollback` brings back the one before it."
+        undo = " `mien rollback` brings back the one before it." if outcome.judgement["scores"].get("champion") else ""
+        return f"Version {version} is champion and packaged.{undo}"
     if outcome.name == "accepted":
         incumbent = outcome.judgement["scores"].get("champion")
         serving = f"Version {incumbent['version']} keeps serving. " if incumbent else ""
