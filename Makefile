@@ -46,7 +46,19 @@ retrain: $(READY)  ## fetch, retrain, judge, promote, keep and report (ARGS=--no
 
 .PHONY: test
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not loop'
+
+.PHONY: test-loop
+test-loop: $(READY)  ## run retrain.yml's steps against a DVC remote, an MLflow server and a bare repository
+	$(BIN)/python -m pytest -m loop
+
+.PHONY: test-fresh
+test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them (wants a package index)
+	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py
+
+.PHONY: baselines
+baselines: $(READY)  ## train published recipes under this protocol, in baselines/
+	$(BIN)/mien baselines
 
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy and import-linter

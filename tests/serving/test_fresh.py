@@ -1,6 +1,6 @@
 """A machine with only the serving requirements and the wheel: every way to ask works, nothing of training is there.
 
-It takes a package index and half a minute: `MIEN_FRESH=1 python -m pytest tests/serving/test_fresh.py`.
+It takes a package index and half a minute: `make test-fresh`.
 """
 
 import json

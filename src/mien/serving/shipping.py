@@ -96,7 +96,7 @@ TEXT = """\
 A `{family}` of {parameters:,} parameters that names the emotion a face shows: angry, disgust, fear, happy, sad,
 surprise or neutral. Input: one gray face of 48×48 pixels, framed as FER-2013 frames its own; Mien finds and crops
 faces by itself.
-Version {version}, trained from scratch by this project's pipeline at commit `{commit}`.
+Version {version}, trained from scratch by this project's pipeline and judged at commit `{commit}`.
 
 ## Trained on
 
