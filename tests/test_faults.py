@@ -59,7 +59,7 @@ SPOTS = (
 
 def dvc(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A DVC command in a group of processes of its own."""
-    foreign = ("MLFLOW_TRACKING_URI", "MIEN_CHAMPION", "OPTUNA_STORAGE")
+    foreign = ("MLFLOW_TRACKING_URI", "MIEN_CHAMPION", "MIEN_YUNET", "OPTUNA_STORAGE")
     own = {name: value for name, value in os.environ.items() if name not in foreign}
     own |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}", "BENTOML_HOME": str(folder / "bentoml")}
     return subprocess.run(

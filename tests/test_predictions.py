@@ -182,10 +182,12 @@ def test_results_reach_a_file_while_the_bar_is_on_the_terminal(command: list[str
 
 def in_terminal(command: list[str], columns: int = 100) -> tuple[int, str]:
     """Run a command in a terminal of its own; gives its exit code and all that it shows, without colours."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.environ.update(COLUMNS=str(columns), TERM="xterm")
-        os.execvp(command[0], command)
+    terminal, inside = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+    process = subprocess.Popen(
+        command, stdin=inside, stdout=inside, stderr=inside, env=environment, start_new_session=True
+    )
+    os.close(inside)
     shown = b""
     while True:
         try:
@@ -196,9 +198,7 @@ def in_terminal(command: list[str], columns: int = 100) -> tuple[int, str]:
             break
         shown += part
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), re.sub(
-        r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()
-    ).replace("\r", "\n")
+    return process.wait(), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n")
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])

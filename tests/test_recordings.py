@@ -202,7 +202,10 @@ def test_an_interrupted_run_leaves_nothing_behind(
     path = write_video(tmp_path / "in.mp4", count=3000)
     wanted = ["--out", "out.mp4", "--csv", "rows.csv", "--plot", "plot.png"]
     command = [sys.executable, "-m", "mien", "video", str(path), "--champion", str(brightness_champion), *wanted]
+    # A shell that starts the tests in the background lets them, and all that they start, ignore SIGINT.
+    before = signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    signal.signal(number, before)
     while process.poll() is None and len(list(tmp_path.iterdir())) < 3:
         time.sleep(0.05)
     os.kill(process.pid, number)
