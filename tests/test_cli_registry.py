@@ -73,6 +73,7 @@ def test_rollback_restores_logs_and_packages(project: Path) -> None:
     assert tracking.aliases("mien") == {"champion": "1"}
     said = mien("champion").output
     assert "restored version 1" in said
+    assert "withdrawn   version 2" in said
     assert "Users complained." in said
     assert "mien version 1 (champion), found by bento" in mien("lineage", "mien:v1-20260101-000000").output
     again = mien("rollback")
@@ -80,6 +81,7 @@ def test_rollback_restores_logs_and_packages(project: Path) -> None:
     assert "There is no champion of 'mien' to go back to" in again.stderr
     assert mien("rollback", "--to", "2").exit_code == 0
     assert tracking.aliases("mien")["champion"] == "2"
+    assert "withdrawn   version 2" not in mien("champion").output
 
 
 @pytest.mark.usefixtures("project")

@@ -32,7 +32,8 @@ def champion(params: Path, last: int, as_json: bool) -> None:
     stood = {"champion": log.champion, "previous": log.previous, "challenger": aliases.get("challenger")}
     if as_json:
         entries = [asdict(entry) for entry in log.entries[-last:]]
-        click.echo(json.dumps({"model": name, **stood, "aliases": aliases, "log": entries}, indent=2))
+        told = {"model": name, **stood, "withdrawn": sorted(log.withdrawn, key=int), "aliases": aliases, "log": entries}
+        click.echo(json.dumps(told, indent=2))
         return
     versions = {version.version: version for version in tracking.versions(name)}
     for alias, number in stood.items():
@@ -40,6 +41,8 @@ def champion(params: Path, last: int, as_json: bool) -> None:
         score = f"validation macro-F1 {float(tags['validation_macro_f1']):.4f}" if "validation_macro_f1" in tags else ""
         shown = f"version {number:<4} {tags.get('family', ''):<16} {score}" if number else "none"
         click.echo(f"{alias:<12}{shown}".rstrip())
+    if log.withdrawn:
+        click.echo(f"{'withdrawn':<12}version {', '.join(sorted(log.withdrawn, key=int))}")
     if log.champion and aliases.get("champion") != log.champion:
         click.secho(
             f"The alias champion points to {aliases.get('champion', 'nothing')}, the log says version {log.champion}: "
