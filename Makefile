@@ -46,11 +46,11 @@ retrain: $(READY)  ## fetch, retrain, judge, promote, keep and report (ARGS=--no
 
 .PHONY: test
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not loop'
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not long'
 
-.PHONY: test-loop
-test-loop: $(READY)  ## run retrain.yml's steps against a DVC remote, an MLflow server and a bare repository
-	$(BIN)/python -m pytest -m loop
+.PHONY: test-long
+test-long: $(READY)  ## run whole pipelines: each kill and fault, and retrain.yml against real local servers
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m long
 
 .PHONY: test-fresh
 test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them (wants a package index)

@@ -21,6 +21,7 @@ from mien.params import Params, load
 ROOT = Path(__file__).parent.parent
 OVERLAY = yaml.safe_load((ROOT / baselines.OVERLAY).read_text())
 PRESETS = tuple(OVERLAY["families"])
+LARGE = ("efficientnetb0_224", "ladder_resnet50")
 
 LAYERS: dict[str, tuple[int, dict[str, int]]] = {
     "efficientnetb0_224": (224, {"GlobalMaxPooling2D": 1, "DepthwiseConv2D": 16, "Dense": 1}),
@@ -66,7 +67,9 @@ def test_a_preset_has_the_layers_that_were_published(name: str, presets: Params)
         assert network.count_params() == pytest.approx(23.5e6, rel=0.02)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LARGE else name for name in PRESETS]
+)
 def test_a_preset_trains_one_step(name: str, presets: Params) -> None:
     architecture, recipe = presets.training(name)
     labels = np.arange(7)

@@ -23,7 +23,7 @@ from mien.registry import promotions, tracking
 
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 KILLER = """
 import os, signal, sys

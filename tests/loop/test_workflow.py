@@ -243,7 +243,7 @@ def world(runner: Any, server: str) -> World:
 
 def executed(test: Any) -> Any:
     """Mark a test that lives in the world, whose first one waits for it to be made."""
-    return pytest.mark.loop(pytest.mark.timeout(1800)(test))
+    return pytest.mark.long(pytest.mark.timeout(1800)(test))
 
 
 @executed
