@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_message_wherever_it_is_met(monkeypatch: pytest.Monke
     monkeypatch.setattr("mien.demo.run", fill)
     result = CliRunner().invoke(main, ["demo"])
     assert (result.exit_code, result.stderr) == (
-        1, "error: No space left on device at optuna.log. Free the disk and repeat the command.\n"
+        1, "error: No space left on device at optuna.log. Free the disk or mend the rights, and repeat the command.\n"
     )  # fmt: skip
 
 

@@ -192,16 +192,20 @@ OUTPUTS = {
 
 
 @pytest.mark.usefixtures("survivor")
+@pytest.mark.parametrize("reason", ["No space left on device", "Read-only file system"])
 @pytest.mark.parametrize("stage", OUTPUTS)
-def test_a_full_disk_is_one_message_and_leaves_what_was_there(
-    stage: str, project: Path, full: Path, tmp_path: Path
+def test_a_disk_that_takes_nothing_is_one_message_and_keeps_what_was_there(
+    stage: str, reason: str, project: Path, full: Path, tmp_path: Path
 ) -> None:
     for name in ("data/prepared", "reports/data", "reports/plots", "models"):
         shutil.copytree(project / name, full / name, ignore=shutil.ignore_patterns(".*"))
     for path in (project / "reports").glob("[a-z]*.json"):
         shutil.copy(path, full / "reports")
     before = contents(full)
-    fill(full, room=8192)
+    if reason.startswith("No space"):
+        fill(full, room=8192)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", full], check=True)
     options = [option.format(full) for option in OUTPUTS[stage]]
     own = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "MIEN_CHAMPION")}
     done = subprocess.run(
@@ -214,7 +218,7 @@ def test_a_full_disk_is_one_message_and_leaves_what_was_there(
     )
     assert done.returncode == 1, done.stderr
     assert "error: " in done.stderr
-    assert "No space left on device" in done.stderr
+    assert reason in done.stderr
     assert "Free the disk" in done.stderr
     assert "Traceback" not in done.stderr
     assert before.items() <= contents(full).items()

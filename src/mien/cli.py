@@ -18,8 +18,8 @@ from mien.cli_serving import predict, video, webcam
 from mien.errors import MienError
 from mien.params import load
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a disk without room."""
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""What the system says of a disk without room, and of one that is not ours to write."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,10 +34,10 @@ class Commands(click.Group):
         except MienError as error:
             _fail(str(error))
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in UNWRITABLE:
                 raise
             place = f" at {error.filename}" if error.filename else ""
-            _fail(f"{os.strerror(error.errno)}{place}. Free the disk and repeat the command.")
+            _fail(f"{os.strerror(error.errno)}{place}. Free the disk or mend the rights, and repeat the command.")
 
 
 def _fail(message: str) -> NoReturn:
