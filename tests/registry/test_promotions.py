@@ -3,15 +3,18 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from sqlalchemy.orm import Session
 
 from mien.errors import MienError
 from mien.registry import promotions, tracking
@@ -198,6 +201,37 @@ def test_a_crash_after_any_step_of_a_rollback_is_finished_by_the_next(
     promotions.settle("mien")
     assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
     assert len(promotions.read("mien").entries) == 4
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["both insert", "one deletes what the other updates"])
+def test_of_two_writers_of_an_alias_at_once_none_fails(
+    model: Path, store: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks an alias up and then writes it; here somebody else always writes in between."""
+    register(model)
+    if known:
+        tracking.set_alias("mien", "previous", "1")
+    table, row = "registered_model_aliases", "(alias, version, name) VALUES ('previous', 1, 'mien')"
+    between = f"DELETE FROM {table}" if known else f"INSERT INTO {table} {row}"
+    left, merge = [between], Session.merge
+
+    def meet(self: Session, *arguments: Any, **options: Any) -> Any:
+        found = merge(self, *arguments, **options)
+        if left:
+            with closing(sqlite3.connect(store / "mlflow.db")) as other, other:
+                other.execute(left.pop())
+        return found
+
+    monkeypatch.setattr(Session, "merge", meet)
+    tracking.set_alias("mien", "previous", "2")
+    assert not left
+    assert tracking.aliases("mien") == {"previous": "2"}
+
+
+def test_an_alias_of_a_version_that_is_not_there_is_refused(model: Path) -> None:
+    register(model)
+    with pytest.raises(MienError, match="Version 9|version=9"):
+        tracking.set_alias("mien", "previous", "9")
 
 
 RACE = """

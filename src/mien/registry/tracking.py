@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "mien"
 MODEL_FILE = "model.onnx"
 MODEL_URI = "models:/"
+# As often as several writers may meet on one row before the last of them gives up.
+COLLISIONS = 5
 
 # MLflow's own defaults retry a dead server for four minutes and a hanging one for sixteen, with every request; these do
 # for seconds and for one minute. A user's own settings are left alone.
@@ -279,7 +282,7 @@ def drop_alias(model_name: str, alias: str) -> None:
     """Take the alias from whichever version has it."""
     client = _client()
     with _answering():
-        client.delete_registered_model_alias(model_name, alias)
+        _overwrite(lambda: client.delete_registered_model_alias(model_name, alias))
 
 
 def tag_version(model_name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -287,7 +290,7 @@ def tag_version(model_name: str, version: str, tags: Mapping[str, str]) -> None:
     client = _client()
     with _answering():
         for key, value in tags.items():
-            client.set_model_version_tag(model_name, version, key, value)
+            _overwrite(partial(client.set_model_version_tag, model_name, version, key, value))
 
 
 def attach_to_version(model_name: str, version: str, folder: Path, name: str, summary: str = "") -> None:
@@ -315,7 +318,7 @@ def set_alias(model_name: str, alias: str, version: str) -> None:
     """Point the alias to a version, taking it from the one that had it."""
     client = _client()
     with _answering():
-        client.set_registered_model_alias(model_name, alias, version)
+        _overwrite(lambda: client.set_registered_model_alias(model_name, alias, version))
 
 
 def download(model_name: str, version: str, folder: Path) -> Path:
@@ -426,6 +429,22 @@ def _or_none(ask: Callable[[], Any]) -> Any:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def _overwrite(write: Callable[[], Any]) -> None:
+    """Write what others may be writing too, as often as one of them comes in between.
+
+    MLflow looks a row up, then inserts, updates or deletes it. Of two at once its database refuses one, who finds what
+    the other wrote when it looks again.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for left in reversed(range(COLLISIONS)):
+        try:
+            return write()
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST" or not left:
+                raise
 
 
 def _log_metrics(
