@@ -11,7 +11,7 @@ import numpy as np
 
 from mien import drift, windows
 from mien.drift import Finding, Level
-from mien.files import write_file, write_json
+from mien.files import rounded, write_json, write_text
 from mien.histograms import EDGES, KINDS, OF_MODEL, Counts
 from mien.params import Drift
 from mien.serving import champion
@@ -88,8 +88,7 @@ def tell(
 def write(folder: Path, told: Told, limits: Drift) -> None:
     """Write drift.json and drift.html."""
     write_json(folder / "drift.json", _content(told, limits))
-    page = _page(told, limits)
-    write_file(folder / "drift.html", lambda path: _write_text(path, page))
+    write_text(folder / "drift.html", _page(told, limits))
 
 
 def lines(told: Told, page: Path) -> list[str]:
@@ -188,7 +187,7 @@ def _content(told: Told, limits: Drift) -> dict[str, Any]:
         "to": _iso(told.periods[-1].end),
         "limits": asdict(limits),
         "notes": list(told.notes),
-        "properties": [_rounded(finding) for finding in told.findings],
+        "properties": [rounded(asdict(finding)) for finding in told.findings],
         "periods": [
             {
                 "from": _iso(period.start),
@@ -257,11 +256,6 @@ def _end(name: str, number: int) -> str:
     return _number(EDGES[name][number - 1]) if name in EDGES and 0 < number <= len(EDGES[name]) else ""
 
 
-def _rounded(finding: Finding) -> dict[str, Any]:
-    content = asdict(finding)
-    return {key: round(value, 6) if isinstance(value, float) else value for key, value in content.items()}
-
-
 def _number(value: float) -> str:
     return f"{value:.2f}" if value < 1 else f"{value:,.0f}"
 
@@ -276,7 +270,3 @@ def _day(seconds: float) -> str:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then rename it to `path`, as `replacing` does."""
     with replacing(path) as temporary:
         if path.suffix == ".h5":
@@ -53,10 +53,24 @@ def _make_sure_of_room(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8."""
+    write_file(path, lambda target: target.write_text(text, encoding="utf-8"))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON with a final newline; NaN and infinity are refused."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_file(path, lambda target: _write_text(target, text))
+    write_text(path, text)
+
+
+def rounded(content: Any) -> Any:
+    """JSON content with every float to six digits: more would change with the processor and clutter every diff."""
+    if isinstance(content, Mapping):
+        return {key: rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [rounded(value) for value in content]
+    return round(content, 6) if isinstance(content, float) else content
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:
@@ -83,7 +97,3 @@ def swap(fresh: Path, target: Path) -> None:
         if old.exists():
             old.rename(target)
         raise
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

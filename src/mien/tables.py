@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien import metrics
 from mien.emotions import EMOTIONS
-from mien.files import write_file
+from mien.files import write_file, write_text
 from mien.metrics import Coverage, Reliability
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
@@ -69,7 +69,7 @@ def classification_report(path: Path, labels: NDArray[np.int64], predicted: NDAr
     means = (sum(row[key] for row in present) / len(present) for key in columns)
     lines += ["", f"{'mean':<10}" + "".join(f"{mean:>11.3f}" for mean in means) + f"{len(labels):>11}"]
     lines += [f"{'accuracy':<10}{metrics.accuracy(labels, predicted):>11.3f}"]
-    write_file(path, lambda target: _write_text(target, "\n".join(lines) + "\n"))
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -80,7 +80,3 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]])
             writer.writerows(rows)
 
     write_file(path, write)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -230,7 +230,7 @@ def test_of_two_writers_of_an_alias_at_once_none_fails(
 
 def test_an_alias_of_a_version_that_is_not_there_is_refused(model: Path) -> None:
     register(model)
-    with pytest.raises(MienError, match="Version 9|version=9"):
+    with pytest.raises(MienError, match=r"version=9"):
         tracking.set_alias("mien", "previous", "9")
 
 

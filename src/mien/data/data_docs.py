@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.files import write_file
+from mien.files import write_text
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -25,10 +25,5 @@ def write(folder: Path, summary: Mapping[str, Any], native: Mapping[str, "Expect
     # GX's own template loads its styles and scripts from seven hosts and shows nothing readable without them.
     view = DefaultJinjaPageView(custom_views_directory=str(Path(__file__).parent))
     text = view.render(page, TEMPLATE, summary=summary, failures=failures)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "index.html", lambda path: _write(path, text))
+    write_text(folder / "index.html", text)
     return folder / "index.html"
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

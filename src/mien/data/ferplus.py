@@ -57,7 +57,7 @@ def read(path: Path) -> Votes:
 def keep(source: Path, target: Path) -> Votes:
     """Copy the votes, once they are read and found whole, to `target`."""
     votes = read(source)
-    write_file(target, lambda path: _copy(source, path))
+    write_file(target, lambda path: shutil.copyfile(source, path))
     return votes
 
 
@@ -97,7 +97,3 @@ def _number(origin: str) -> int:
     """The row's number in the challenge's table, from 1; 0 for a face that comes from elsewhere."""
     name, _, number = origin.rpartition(":")
     return int(number) if name.endswith(".csv") and "/" not in name and number.isdecimal() else 0
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)

@@ -3,7 +3,7 @@
 import html
 from pathlib import Path
 
-from mien.files import write_file
+from mien.files import write_text
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#22303c;max-width:60rem;margin:2rem auto;padding:0 1.2rem}
@@ -20,8 +20,7 @@ th,td,h3{border-color:#333d46}code,pre{background:#212930}a{color:#56b4e9}img{ba
 
 def write(path: Path, markdown: str, title: str) -> None:
     """Write `markdown` as the page `path`."""
-    text = render(markdown, title)
-    write_file(path, lambda target: _write_text(target, text))
+    write_text(path, render(markdown, title))
 
 
 def render(markdown: str, title: str) -> str:
@@ -33,7 +32,3 @@ def render(markdown: str, title: str) -> str:
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     )
     return f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n{body}</body></html>\n'
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.emotions import EMOTIONS, SPLITS
-from mien.files import read_json, write_file, write_json
+from mien.files import read_json, write_json, write_text
 from mien.loop import outcome as outcomes
 from mien.loop import page, pictures, revisions
 from mien.loop.changes import Changes, compare
@@ -72,7 +72,7 @@ def write(folder: Path, outcome: Outcome, base: str | None, *, faces: bool = Fal
     facts = gather(folder, outcome, base, faces=faces, bento=bento)
     write_json(folder / JSON, facts.asdict())
     text = render(facts)
-    write_file(folder / MARKDOWN, lambda path: _write_text(path, text))
+    write_text(folder / MARKDOWN, text)
     page.write(folder / HTML, text, f"Retraining: {outcome.title}")
     return facts
 
@@ -204,7 +204,3 @@ def _validation(outcome: Outcome) -> Mapping[str, Any]:
 def _failed(validation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     failed = [one for one in validation.get("expectations", ()) if not one["success"]]
     return sorted(failed, key=lambda one: str(one["severity"]))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mien.files import write_file
+from mien.files import write_text
 
 TO = "\u00a0to\u00a0"
 """Keeps an interval on one line."""
@@ -64,8 +64,8 @@ class Card:
 
 def write(folder: Path, name: str, card: Card) -> None:
     """Write `folder`/`name`.md and .html."""
-    write_file(folder / f"{name}.md", lambda path: _write_text(path, render(card, "md")))
-    write_file(folder / f"{name}.html", lambda path: _write_text(path, render(card, "html")))
+    write_text(folder / f"{name}.md", render(card, "md"))
+    write_text(folder / f"{name}.html", render(card, "html"))
 
 
 def render(card: Card, form: Literal["md", "html"]) -> str:
@@ -100,7 +100,3 @@ def _cell(text: str) -> str:
 
 def _embedded(picture: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

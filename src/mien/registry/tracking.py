@@ -441,7 +441,8 @@ def _overwrite(write: Callable[[], Any]) -> None:
 
     for left in reversed(range(COLLISIONS)):
         try:
-            return write()
+            write()
+            break
         except MlflowException as error:
             if error.error_code != "BAD_REQUEST" or not left:
                 raise

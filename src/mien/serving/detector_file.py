@@ -46,7 +46,7 @@ def fetch(source: str = URL, sha256: str = SHA256) -> Path:
             "Fetch the named file, or pass the --sha256 of the one that you trust."
         )
     target = cached()
-    write_file(target, lambda path: _write(path, data))
+    write_file(target, lambda path: path.write_bytes(data))
     return target
 
 
@@ -72,7 +72,3 @@ def _download(url: str) -> bytes:
                 f"name it: mien fetch detector --from FILE, or {YUNET_VARIABLE}=FILE."
             ) from error
         return target.read_bytes()
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

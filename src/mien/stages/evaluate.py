@@ -13,7 +13,7 @@ from mien import charts, metrics, scores, tables
 from mien.data import corruptions, dataset, ferplus
 from mien.data.dataset import Split
 from mien.errors import MienError
-from mien.files import read_json, write_json
+from mien.files import read_json, rounded, write_json
 from mien.metrics import Reliability
 from mien.panel import Panel, Probabilities, floats
 from mien.params import Params
@@ -82,7 +82,7 @@ def run(
         "data": {"name": info["name"], "digest": info["digest"], "synthetic": "synthetic" in info["name"]},
         "runtime": {"backend": runtime.backend, "precision": runtime.precision},
     }
-    write_json(report, _rounded(content))
+    write_json(report, rounded(content))
 
 
 def validate(panel: Panel, families: Sequence[str], params: Params) -> dict[str, Any]:
@@ -270,12 +270,3 @@ def _entry(judged: Mapping[str, Any], trained: Mapping[str, Any], model: Path) -
         key: trained[key] for key in ("parameters", "gmac", "seconds", "seed", "distil", "run_id") if key in trained
     }
     return {"validation": judged, **told, "onnx_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
-
-
-def _rounded(content: Any) -> Any:
-    # Six digits outlast any use of these numbers; more would change with the processor and clutter every diff.
-    if isinstance(content, Mapping):
-        return {key: _rounded(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_rounded(value) for value in content]
-    return round(content, 6) if isinstance(content, float) else content

@@ -17,7 +17,7 @@ from mien.data import dataset
 from mien.data.dataset import Split
 from mien.emotions import FACE_SIZE
 from mien.errors import MienError
-from mien.files import read_json, write_json
+from mien.files import read_json, rounded, write_json
 from mien.params import Params
 from mien.registry import card, data_card, gate, lineage, model_card, promotions, tracking
 from mien.registry.card import Facts
@@ -70,7 +70,7 @@ def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
     challenger = register(content, inputs, name)
     finished = promotions.settle(name)
     told = decide(challenger, inputs, params, finished)
-    write_json(report, _rounded(told))
+    write_json(report, rounded(told))
     validation = optional(inputs.validation)
     facts = Facts(content, told, info, validation, challenger.training, challenger.tags, inputs.plots)
     card.write(folder, "model_card", model_card.make(facts))
@@ -96,7 +96,7 @@ def judge(inputs: Inputs, report: Path, params: Params) -> None:
         told = _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished=False)
     else:
         told, _, _ = weigh(challenger, exam, champion, log, faces, inputs, params)
-    write_json(report, _rounded(told | {"judged_only": True, "log_entry": None}))
+    write_json(report, rounded(told | {"judged_only": True, "log_entry": None}))
 
 
 def register(content: Mapping[str, Any], inputs: Inputs, name: str) -> Challenger:
@@ -150,7 +150,7 @@ def weigh(
 
 def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> Exam:
     """Score one model on validation faces as it is served: its file, way, temperature and runtime, on one thread."""
-    runtime, way = Runtime(onnx, threads=1), Way(cast("Tta", tags.get("tta", "none")))
+    runtime, way = _as_served(onnx, tags)
     answers = _answers(runtime, way, tags, faces)
     measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, way)}
     family = tags.get("family", "unknown")
@@ -202,7 +202,7 @@ def gather(
 def record(name: str, case: Case, verdict: Verdict, told: Mapping[str, Any], log: Log) -> Entry:
     """Write the judgement into the log; a refusal that stands there last is not written twice."""
     champion = case.champion.version if case.champion else None
-    facts = _rounded({key: told[key] for key in ("scores", "comparison", "rules", "run_id")})
+    facts = rounded({key: told[key] for key in ("scores", "comparison", "rules", "run_id")})
     kind: Literal["promotion", "refusal"] = "promotion" if verdict.promoted else "refusal"
     entry = Entry(kind, case.challenger.version, champion, log.head, verdict.reason, facts=facts)
     last = log.entries[-1] if log.entries else None
@@ -214,8 +214,7 @@ def record(name: str, case: Case, verdict: Verdict, told: Mapping[str, Any], log
 def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
     """What drift is measured against: how the training's faces look, and what the model says of validation faces."""
     training, validation = (dataset.read_split(prepared, name) for name in ("train", "validation"))
-    runtime, way = Runtime(challenger.onnx, threads=1), Way(cast("Tta", challenger.tags["tta"]))
-    answers = _answers(runtime, way, challenger.tags, validation.without_leaks())
+    answers = _answers(*_as_served(challenger.onnx, challenger.tags), challenger.tags, validation.without_leaks())
     data = {key: challenger.tags[f"data.{key}"] for key in ("name", "digest")}
     counts = histograms.of(training.images, answers)
     return {"format": histograms.FORMAT, "version": challenger.version, "data": data, "counts": counts}
@@ -224,6 +223,11 @@ def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
 def optional(path: Path) -> dict[str, Any]:
     """A report that may be missing: the rules, not a crash, say what that means."""
     return read_json(path, made_by="dvc repro") if path.exists() else {}
+
+
+def _as_served(onnx: Path, tags: Mapping[str, str]) -> tuple[Runtime, Way]:
+    """The runtime on one thread, and how each face is looked at."""
+    return Runtime(onnx, threads=1), Way(cast("Tta", tags.get("tta", "none")))
 
 
 def _answers(runtime: Runtime, way: Way, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
@@ -331,12 +335,3 @@ def _contender(exam: Exam, digest: str) -> dict[str, Any]:
 def _scores(exam: Exam) -> dict[str, Any]:
     keys = ("version", "family", "macro_f1", "accuracy", "recall", "ece", "bytes", "milliseconds")
     return {"n": len(exam.predicted), **{key: getattr(exam, key) for key in keys}}
-
-
-def _rounded(content: Any) -> Any:
-    """Six digits, as in the evaluation."""
-    if isinstance(content, Mapping):
-        return {key: _rounded(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_rounded(value) for value in content]
-    return round(content, 6) if isinstance(content, float) else content
