@@ -2,8 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -13,6 +21,8 @@ from mien.registry import tracking
 ROOT = Path(__file__).parent.parent
 
 WriteModel = Callable[..., Path]
+MlflowServer = Callable[[Path], AbstractContextManager[int]]
+CrashAfter = Callable[[str], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +114,65 @@ def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(empty_database: Path) -> MlflowServer:
+    """Run an `mlflow server` whose database and files are in a folder; gives its port on 127.0.0.1, once it answers."""
+
+    @contextmanager
+    def serve(folder: Path) -> Iterator[int]:
+        if not (folder / "mlflow.db").exists():
+            shutil.copy(empty_database, folder / "mlflow.db")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(folder / "files")]
+        own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        own |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (folder / "server.log").open("wb") as log:
+            server = subprocess.Popen(command, cwd=folder, env=own, stdout=log, stderr=log, start_new_session=True)
+        try:
+            end, up = time.monotonic() + 200, False
+            while not up:
+                assert server.poll() is None, (folder / "server.log").read_text()
+                assert time.monotonic() < end, (folder / "server.log").read_text()
+                with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health", timeout=20):
+                    up = True
+                time.sleep(0.1)
+            yield port
+        finally:
+            # With its worker.
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait(30)
+
+    return serve
+
+
+@pytest.fixture
+def crash_after() -> CrashAfter:
+    """Interrupt the code within after a step of `registry.tracking`: its name, and which call if not the first."""
+
+    @contextmanager
+    def crashing(step: str) -> Iterator[None]:
+        name, _, count = step.partition(" ")
+        real, left = getattr(tracking, name), [int(count or 1)]
+
+        def crash(*arguments: Any) -> Any:
+            done = real(*arguments)
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+            return done
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tracking, name, crash)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return crashing
 
 
 @pytest.fixture(scope="session")

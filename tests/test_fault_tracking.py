@@ -2,20 +2,12 @@
 
 import dataclasses
 import json
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
@@ -86,38 +78,14 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Line]:
+def line(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_server: Callable[[Path], AbstractContextManager[int]]
+) -> Iterator[Line]:
     """The way to a real `mlflow server` with an empty store."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_database, folder / "mlflow.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    quick = {**own, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [*command, *store], cwd=folder, env=quick, stdout=log, stderr=log, start_new_session=True
-        )
-    made = Line(port)
-    try:
-        end = time.monotonic() + 200
-        while not _answers(f"{made.address}/api/2.0/mlflow/experiments/get?experiment_id=0"):
-            assert time.monotonic() < end, (folder / "log").read_text()
-            time.sleep(0.2)
+    with mlflow_server(tmp_path_factory.mktemp("server")) as port:
+        made = Line(port)
         yield made
-    finally:
         made.cut()
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)
-
-
-def _answers(address: str) -> bool:
-    with suppress(URLError, OSError), urlopen(address, timeout=20):
-        return True
-    return False
 
 
 @pytest.fixture

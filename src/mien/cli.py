@@ -17,6 +17,7 @@ from mien.cli_registry import champion, lineage, rollback
 from mien.cli_serving import predict, video, webcam
 from mien.errors import MienError
 from mien.params import load
+from mien.terminal import complain
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """What the system says of a disk without room, and of one that is not ours to write."""
@@ -41,8 +42,7 @@ class Commands(click.Group):
 
 
 def _fail(message: str) -> NoReturn:
-    click.secho("error: ", fg="red", err=True, nl=False)
-    click.echo(message, err=True)
+    complain(message)
     sys.exit(1)
 
 

@@ -1,18 +1,14 @@
 """The workflows: valid by GitHub's schema, careful with rights, and retrain.yml executed against real local parts."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pyarrow.parquet as pq
 import pytest
@@ -105,31 +101,14 @@ def test_pictures_that_are_not_to_be_shown_stay_in_the_artifact(empty_runner: An
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_server: Callable[[Path], AbstractContextManager[int]]
+) -> Iterator[str]:
     """An `mlflow server`, which this process's registry is too."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    try:
-        end = time.monotonic() + 200
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                with urlopen(f"{address}/health", timeout=5):
-                    break
-            except OSError:
-                time.sleep(0.2)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MLFLOW_TRACKING_URI", address)
-            yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    with mlflow_server(tmp_path_factory.mktemp("server")) as port, pytest.MonkeyPatch.context() as patch:
+        address = f"http://127.0.0.1:{port}"
+        patch.setenv("MLFLOW_TRACKING_URI", address)
+        yield address
 
 
 class World:

@@ -1,17 +1,12 @@
 """The promotion log: what follows from its entries, and what survives crashes and writers at once."""
 
-import os
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 from sqlalchemy.orm import Session
@@ -176,28 +171,15 @@ def test_an_entry_that_is_none_is_named(model: Path) -> None:
 
 @pytest.mark.parametrize("step", ["append", "set_alias", "set_alias 2", "drop_alias"])
 def test_a_crash_after_any_step_of_a_rollback_is_finished_by_the_next(
-    model: Path, step: str, monkeypatch: pytest.MonkeyPatch
+    model: Path, step: str, crash_after: Callable[[str], AbstractContextManager[None]]
 ) -> None:
     register(model)
     for version in ("1", "2", "3"):
         promote(version)
     tracking.set_alias("mien", "challenger", "2")
-    name, _, count = step.partition(" ")
-    real, left = getattr(tracking, name), [int(count or 1)]
-
-    def crash(*arguments: Any) -> Any:
-        done = real(*arguments)
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return done
-
-    monkeypatch.setattr(tracking, name, crash)
-    with pytest.raises(KeyboardInterrupt):
+    with crash_after(step):
         promotions.rollback("mien", "")
     assert tracking.aliases("mien")["champion"] in {"2", "3"}
-    monkeypatch.undo()
-    monkeypatch.chdir(model.parent.parent)
     promotions.settle("mien")
     assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
     assert len(promotions.read("mien").entries) == 4
@@ -281,31 +263,14 @@ def test_of_two_promotions_at_once_one_wins(model: Path, tmp_path: Path) -> None
 
 
 @pytest.fixture
-def server(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(
+    store: Path, mlflow_server: Callable[[Path], AbstractContextManager[int]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """An `mlflow server` of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(store / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
-    with (store / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--workers", "1"], cwd=store, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        end = time.monotonic() + 200
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                with urlopen(f"{address}/health", timeout=5):
-                    break
-            except OSError:
-                time.sleep(0.2)
+    with mlflow_server(store) as port:
+        address = f"http://127.0.0.1:{port}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.mark.timeout(600)

@@ -6,7 +6,8 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -379,25 +380,13 @@ STEPS = [
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_crash_after_any_step_leaves_a_champion_and_the_next_run_completes(
-    desk: Desk, step: str, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, step: str, crash_after: Callable[[str], AbstractContextManager[None]]
 ) -> None:
     desk.train(POOR)
     desk.promote()
     desk.train(GOOD, "vgg16")
-    name, _, count = step.partition(" ")
-    real, left = getattr(tracking, name), [int(count or 1)]
-
-    def crash(*arguments: Any) -> Any:
-        done = real(*arguments)
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-        return done
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tracking, name, crash)
-        with pytest.raises(KeyboardInterrupt):
-            desk.promote()
+    with crash_after(step):
+        desk.promote()
     serving = tracking.champion("mien")
     assert serving is not None
     assert serving.version in {"1", "2"}

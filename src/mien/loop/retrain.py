@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,7 @@ KEPT_LINES = 400
 class StepFailed(Exception):  # noqa: N818 (it carries an outcome, no message of its own)
     """A command of the retraining failed; says which and why."""
 
-    def __init__(self, command: str, lines: list[str]) -> None:
+    def __init__(self, command: str, lines: Sequence[str]) -> None:
         told = next((line for line in reversed(lines) if line.startswith("error:")), "")
         told = told or next((line for line in reversed(lines) if line.startswith("ERROR:")), "")
         told = told or next((line for line in reversed(lines) if line), "it gave no reason")
@@ -179,10 +181,10 @@ def step(command: list[str], name: str) -> None:
     """Run a command, show what it says as it says it, and raise StepFailed where it fails."""
     click.secho(f"$ {name}", bold=True)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        lines = list[str]()
+        lines = deque[str](maxlen=KEPT_LINES)
         for line in process.stdout or ():
             click.echo(line, nl=False)
-            lines = [*lines[-KEPT_LINES:], line.strip()]
+            lines.append(line.strip())
     if process.returncode:
         raise StepFailed(name, lines)
 
