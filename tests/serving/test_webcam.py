@@ -1,13 +1,19 @@
 """mien.serving.webcam: the camera's picture with emotions on it, until the user has seen enough."""
 
+import importlib
 import itertools
+import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import ImageGrab
 
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
@@ -131,33 +137,53 @@ def test_a_camera_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_display_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
+    pytest.importorskip("tkinter", reason="this Python has no Tk")
+    monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(MienError, match=r"no display.*bentoml serve.*http://localhost:3000/app"):
         Screen()
 
 
-def test_where_opencv_shows_no_windows_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise cv2.error("The function is not implemented.")
-
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", fail)
-    with pytest.raises(MienError, match=r"cannot show windows.*http://localhost:3000/app"):
-        Screen()
+def test_without_tk_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mien.serving.webcam", "PIL.ImageTk"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "tkinter", None)
+    with pytest.raises(MienError, match=r"no Tk.*python3-tk.*http://localhost:3000/app"):
+        importlib.import_module("mien.serving.webcam").Screen()
 
 
-@pytest.mark.parametrize(("code", "key"), [(-1, ""), (ord("q"), "q"), (0x100000 | 27, "\x1b")])
-def test_keys_are_read_from_opencvs_window(code: int, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Any] = []
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
-    monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture))
-    monkeypatch.setattr(cv2, "waitKey", lambda wait: code)
-    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 0.0)
+@pytest.fixture
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A display that nobody sees."""
+    pytest.importorskip("tkinter", reason="this Python has no Tk")
+    if not shutil.which("Xvfb"):
+        pytest.skip("Xvfb is not installed")
+    reading, writing = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as server:
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            name = f":{told.readline().strip()}"  # once it is up
+        monkeypatch.setenv("DISPLAY", name)
+        yield name
+        server.terminate()
+
+
+def test_a_real_window_shows_pictures_and_hears_keys_and_its_cross(display: str) -> None:
     screen = Screen()
-    assert screen.show(np.full((4, 4, 3), (255, 0, 0), np.uint8)) == key
-    assert shown[0][0, 0].tolist() == [0, 0, 255]
-    assert not screen.is_open()
-    screen.close()
+    try:
+        root = screen._root
+        for size in ((240, 320), (240, 320), (120, 160)):
+            assert screen.show(np.full((*size, 3), (255, 0, 0), np.uint8)) == ""
+        seen = ImageGrab.grab(xdisplay=display).crop(
+            (x := root.winfo_rootx(), y := root.winfo_rooty(), x + 160, y + 120)
+        )
+        assert seen.getcolors() == [(160 * 120, (255, 0, 0))]
+        root.focus_force()
+        root.event_generate("<Key>", keysym="q", when="tail")
+        assert screen.show(np.zeros((120, 160, 3), np.uint8)) == "q"
+        assert screen.show(np.zeros((120, 160, 3), np.uint8)) == ""
+        assert screen.is_open()
+        root.tk.call(root.protocol("WM_DELETE_WINDOW"))
+        assert not screen.is_open()
+    finally:
+        screen.close()

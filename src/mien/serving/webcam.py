@@ -1,15 +1,15 @@
 """The camera's picture in a window, with every face's emotions on it."""
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mien.errors import MienError
 from mien.serving.drawing import annotate, caption
@@ -17,6 +17,9 @@ from mien.serving.photos import Pixels
 from mien.serving.predict import Mien
 from mien.serving.tracks import Tracker
 from mien.serving.video import Capture
+
+if TYPE_CHECKING:
+    import tkinter
 
 TITLE = "Mien (q or Esc ends)"
 ENDING_KEYS = {"q", "Q", "\x1b"}
@@ -39,33 +42,50 @@ class Window(Protocol):
 
 
 class Screen:
-    """A window of OpenCV's."""
+    """A window of Tk's, since the OpenCV of servers has none."""
 
     def __init__(self) -> None:
-        """Raises MienError without a display, or where the installed OpenCV shows no windows."""
-        displays = ("DISPLAY", "WAYLAND_DISPLAY")
-        # Asked for first: without a display, OpenCV's own attempt ends the whole process.
-        if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
-            raise MienError(f"There is no display to show the camera on. {PAGE}")
+        """Raises MienError without a display or without Tk."""
         try:
-            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
-        except cv2.error:
-            raise MienError(f"The installed OpenCV (headless) cannot show windows. {PAGE}") from None
+            import tkinter
+
+            from PIL.ImageTk import PhotoImage
+        except ImportError:
+            raise MienError(f"This Python has no Tk to show a window with (Debian: python3-tk). {PAGE}") from None
+        try:
+            self._root = tkinter.Tk()
+        except tkinter.TclError:
+            raise MienError(f"There is no display to show the camera on. {PAGE}") from None
+        self._root.title(TITLE)
+        self._root.resizable(width=False, height=False)
+        self._label = tkinter.Label(self._root, borderwidth=0)
+        self._label.pack()
+        self._prepare = partial(PhotoImage, master=self._root)
+        self._key, self._open = "", True
+        self._root.bind("<Key>", self._pressed)
+        self._root.protocol("WM_DELETE_WINDOW", self._closed)
 
     def show(self, pixels: Pixels) -> str:
         """Show RGB pixels; gives the key pressed since."""
-        cv2.imshow(TITLE, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-        key = cv2.waitKey(1)
-        return chr(key & 0xFF) if key >= 0 else ""
+        self._key = ""
+        self._shown = self._prepare(Image.fromarray(pixels))  # kept, since Tk alone does not keep it
+        self._label["image"] = self._shown
+        self._root.update()
+        return self._key
 
     def is_open(self) -> bool:
         """Whether the user has not closed it."""
-        return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+        return self._open
 
     def close(self) -> None:
         """Take it away."""
-        with suppress(cv2.error):
-            cv2.destroyWindow(TITLE)
+        self._root.destroy()
+
+    def _pressed(self, event: "tkinter.Event[tkinter.Misc]") -> None:
+        self._key = event.char
+
+    def _closed(self) -> None:
+        self._open = False
 
 
 class Pace:
