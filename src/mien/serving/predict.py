@@ -32,12 +32,12 @@ class Mien:
         self,
         champion_folder: Path | None = None,
         *,
-        threads: int | None = 1,
+        threads: int | None = None,
         detection_side: int = faces.DETECTION_SIDE,
     ) -> None:
-        """Load a champion: from `champion_folder`, else where `champion.folder` finds one; `threads` as in Runtime.
+        """Load a champion: from `champion_folder`, else where `champion.folder` finds one.
 
-        One thread is enough for a photo's few faces, and on busy cores two would wait for each other.
+        It takes all cores, or `threads`: several processes on one machine wait less for each other with one each.
         Raises MienError where there is none, or a broken one, and for a `detection_side` that is not offered.
         """
         if detection_side not in DETECTION_SIDES:
