@@ -82,9 +82,7 @@ def _expand(path: str, without: Path | None) -> Iterator[Path]:
         yield Path(path)
     else:
         for match in sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 (Path.glob knows no absolute patterns)
-            if Path(match).is_dir():
-                continue
-            if Path(match).suffix.lower() in ENDINGS:
+            if Path(match).suffix.lower() in ENDINGS and not Path(match).is_dir():
                 yield Path(match)
 
 
