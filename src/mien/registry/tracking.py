@@ -282,7 +282,7 @@ def drop_alias(model_name: str, alias: str) -> None:
     """Take the alias from whichever version has it."""
     client = _client()
     with _answering():
-        _overwrite(lambda: client.delete_registered_model_alias(model_name, alias))
+        client.delete_registered_model_alias(model_name, alias)
 
 
 def tag_version(model_name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -318,7 +318,7 @@ def set_alias(model_name: str, alias: str, version: str) -> None:
     """Point the alias to a version, taking it from the one that had it."""
     client = _client()
     with _answering():
-        _overwrite(lambda: client.set_registered_model_alias(model_name, alias, version))
+        _overwrite(partial(client.set_registered_model_alias, model_name, alias, version))
 
 
 def download(model_name: str, version: str, folder: Path) -> Path:
@@ -434,8 +434,8 @@ def _or_none(ask: Callable[[], Any]) -> Any:
 def _overwrite(write: Callable[[], Any]) -> None:
     """Write what others may be writing too, as often as one of them comes in between.
 
-    MLflow looks a row up, then inserts, updates or deletes it. Of two at once its database refuses one, who finds what
-    the other wrote when it looks again.
+    MLflow looks a row up, then inserts or updates it. Where another writes or deletes it meanwhile, its database
+    refuses this one, who finds what the other did when it looks again.
     """
     from mlflow.exceptions import MlflowException
 
