@@ -13,7 +13,6 @@ from mien.demo import lay_out
 from mien.params import TEACHERS, Params
 
 ROOT = Path(__file__).parent.parent
-FAMILIES = tuple(yaml.safe_load((ROOT / "params.yaml").read_text())["families"])
 AGAIN = {"distil": "train"}
 """Entries that run another stage's command on other dependencies."""
 
@@ -79,11 +78,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ran(output: str) -> set[str]:
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
-
-
-def everything() -> set[str]:
-    families = {f"{stage}@{family}" for stage in ("tune", "train") for family in FAMILIES}
-    return {"prepare", "validate", *families, "evaluate", "promote", "package"}
 
 
 def test_nothing_changed_runs_nothing(project: Path) -> None:

@@ -72,13 +72,12 @@ def lay_out(folder: Path, overlay: Path = OVERLAY, only: Sequence[str] = ()) -> 
 
 
 def overlaid(params: dict[str, Any], changes: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
-    """The parameters with `changes` laid over them; families that the project has not got take the place of its own."""
+    """The parameters with `changes` laid over them, and of the families those alone that `changes` names."""
     own, new = params["families"], changes["families"]
     if unknown := [name for name in only if name not in new]:
         raise MienError(f"There is no preset {', '.join(unknown)}: expected some of {', '.join(new)}.")
-    if not set(new) & set(own):
-        params, changes = params | {"families": {}}, changes | {"families": {name: new[name] for name in only or new}}
-    return merge(params, changes)
+    families = {name: merge(own.get(name, {}), new[name]) for name in only or new}
+    return merge(params, changes) | {"families": families}
 
 
 def call(command: list[str], folder: Path) -> None:

@@ -116,12 +116,14 @@ class Distil:
     """What a student learns from beside the labels: the mean answer of its teachers to the very face that it sees.
 
     DVC counts dependencies in dvc.yaml, so `teachers` always has TEACHERS places; a family named again counts once.
-    Answers of both sides are softened by `temperature`; `weight` is the teachers' share of the loss.
+    Answers of both sides are softened by `temperature`; `weight` is the teachers' share of the loss. The student begins
+    with the weights of the teacher `start`, a network like its own, or at random.
     """
 
     teachers: tuple[str, ...]
     temperature: Annotated[float, between(0.1, 100)] = 2.0
     weight: Annotated[float, between(0, 1)] = 0.7
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -293,6 +295,10 @@ def _check_students(params: Params) -> None:
             raise MienError(
                 f"students.{name}.distil.teachers is {list(teachers)}, expected {TEACHERS} names out of "
                 f"{', '.join(params.families)}. A name may stand again to fill the places; it counts once."
+            )
+        if student.distil.start not in {None, *teachers}:
+            raise MienError(
+                f"students.{name}.distil.start is {student.distil.start!r}, expected one of its teachers or null."
             )
 
 

@@ -295,6 +295,17 @@ def test_lessons_are_part_of_the_plan_and_their_absence_is_not(tmp_path: Path) -
     assert plan().fingerprint == expected, "checkpoints and studies of earlier versions are carried on"
 
 
+def test_a_student_starts_from_the_teacher_of_its_choice(tmp_path: Path) -> None:
+    told = lessons(tmp_path, start="b")
+    student = dataclasses.replace(plan(epochs=1, learning_rate=1e-9, schedule="constant"), lessons=told)
+    trained = train(student).network.trainable_weights
+    for began, weight in zip(keras.saving.load_model(told.files[1]).trainable_weights, trained, strict=True):
+        np.testing.assert_allclose(weight, began, atol=1e-6)
+    wider = Architecture(network="cnn", blocks=((16,),))
+    with pytest.raises(MienError, match=r"cannot start from .*b/model.keras: its network differs"):
+        train(dataclasses.replace(student, architecture=wider))
+
+
 def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
     teacher(tmp_path, "a", 0)
     with pytest.raises(MienError, match=r"teacher .*b/model.keras is missing. Train it first: dvc repro train@b"):

@@ -73,7 +73,7 @@ def test_a_student_is_trained_by_the_models_beside_its_own(short: Params, prepar
     train.run("small", *args)
     told = json.loads((tmp_path / "small.json").read_text())
     digest = sha256((tmp_path / "models" / "cnn" / "model.keras").read_bytes()).hexdigest()
-    assert told["distil"] == {"teachers": {"cnn": digest}, "temperature": 3.0, "weight": 0.7}
+    assert told["distil"] == {"teachers": {"cnn": digest}, "temperature": 3.0, "weight": 0.7, "start": None}
     assert (told["seed"], told["family"]) == (11, "small")
     own = json.loads((tmp_path / "cnn.json").read_text())
     assert (own["seed"], "distil" in own) == (short.seed, False)

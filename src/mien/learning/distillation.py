@@ -38,6 +38,18 @@ class Lessons:
         digests = {path.parent.name: sha256(path.read_bytes()).hexdigest() for path in self.files}
         return {**asdict(self.recipe), "teachers": digests}
 
+    def begin(self, student: keras.Model) -> None:
+        """Give the student the weights of the teacher that it starts from, if there is one."""
+        for path in self.files:
+            if path.parent.name == self.recipe.start:
+                given, own = keras.saving.load_model(path, compile=False).get_weights(), student.get_weights()
+                if [weights.shape for weights in given] != [weights.shape for weights in own]:
+                    raise MienError(
+                        f"The student cannot start from {path}: its network differs. Give both the same model:, or "
+                        f"leave distil.start out."
+                    )
+                student.set_weights(given)
+
 
 class Teaching(keras.layers.Layer):  # type: ignore[misc]
     """Faces and the student's answers to them → the answers; while training, adds the teachers' part of the loss.
