@@ -56,6 +56,18 @@ def test_a_shipped_champion_replaces_the_last_one_whole(project: Path) -> None:
     assert "| PrivateTest, whole | 9 | 50.00% (40.0% to 60.0%) | 0.400 |" in told
     assert "Neutral, surprise and sad are recognised least often" in told
     assert "mirror" not in told
+    assert "teachers" not in told
+
+
+def test_a_shipped_student_names_its_teachers(project: Path) -> None:
+    report = json.loads((project / "evaluation.json").read_text())
+    report["families"]["cnn"]["distil"] = {"teachers": {"wide": "0a", "deep": "0b"}}
+    (project / "evaluation.json").write_text(json.dumps(report))
+    ship(project)
+    assert (
+        "Its teachers, trained on the same faces: wide, deep."
+        in (project / "package" / "shipped" / "CARD.md").read_text()
+    )
 
 
 def refused(project: Path, message: str) -> None:

@@ -61,12 +61,14 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         rows[f"PrivateTest, whole, {_way(test['tta'])}{served}"] = test["tta"]
     table = "\n".join(f"| {name} | {_row(row)} |" for name, row in rows.items())
     recall = ", ".join(f"{name} {test['recall'][name]:.2f} ({test['support'][name]:,})" for name in EMOTIONS)
+    teachers = ", ".join(family.get("distil", {}).get("teachers", {}))
     hard = sorted(EMOTIONS, key=lambda name: float(test["recall"][name]))[:3]
     return TEXT.format(
         family=card.family,
         parameters=family["parameters"],
         version=card.version,
         commit=card.git_commit or "unknown",
+        taught=f" Its teachers, trained on the same faces: {teachers}." if teachers else "",
         data=card.data_name,
         digest=card.data_digest,
         table=table,
@@ -96,7 +98,7 @@ TEXT = """\
 A `{family}` of {parameters:,} parameters that names the emotion a face shows: angry, disgust, fear, happy, sad,
 surprise or neutral. Input: one gray face of 48×48 pixels, framed as FER-2013 frames its own; Mien finds and crops
 faces by itself.
-Version {version}, trained from scratch by this project's pipeline and judged at commit `{commit}`.
+Version {version}, trained from scratch by this project's pipeline and judged at commit `{commit}`.{taught}
 
 ## Trained on
 
