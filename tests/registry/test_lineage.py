@@ -100,6 +100,23 @@ def test_the_lock_hash_is_of_the_stages_behind_the_model(tmp_path: Path) -> None
     assert provenance.lock_hash("vgg16", tmp_path) == "", "its search is not in the lock"
 
 
+def test_behind_a_student_are_its_teachers_too(tmp_path: Path) -> None:
+    lock, student = (
+        tmp_path / "dvc.lock",
+        "  distil@small: {cmd: d, deps: [{path: models/cnn}, {path: src/mien/learning}]}",
+    )
+    lock.write_text(LOCK)
+    assert provenance.lock_hash("small", tmp_path) == ""
+    lock.write_text(f"{LOCK}{student}")
+    before = provenance.lock_hash("small", tmp_path)
+    lock.write_text(f"{LOCK}{student}".replace("{cmd: other}", "{cmd: no teacher of its}"))
+    assert provenance.lock_hash("small", tmp_path) == before
+    lock.write_text(f"{LOCK}{student}".replace("{cmd: r}", "{cmd: trained anew}"))
+    assert provenance.lock_hash("small", tmp_path) not in {before, ""}
+    lock.write_text(f"{LOCK}{student.replace('models/cnn', 'models/vgg16')}")
+    assert provenance.lock_hash("small", tmp_path) == "", "its teacher's search is not in the lock"
+
+
 def test_batches_are_read_from_dvcs_list_where_it_is_at_hand(tmp_path: Path) -> None:
     assert provenance.batches(tmp_path) == {}
     (tmp_path / "data" / "raw").mkdir(parents=True)

@@ -104,7 +104,7 @@ def make_world(tmp_path: Path, write_model: Any, params: Params) -> World:
         report = {"parameters": 7, "seconds": 1.5, "run_id": f"run of {family}", "history": history, "data": info}
         (tmp_path / "reports" / "train" / f"{family}.json").write_text(json.dumps(report))
     block = next(iter(params.families.values()))
-    quick = dataclasses.replace(params.evaluate, bootstrap=20, tta="flip")
+    quick = dataclasses.replace(params.evaluate, bootstrap=20, tta="flip", ensembles={})
     families = {"memoriser": block, "good": block}
     return World(tmp_path, dataclasses.replace(params, evaluate=quick, families=families, students={}))
 
@@ -350,5 +350,5 @@ def test_a_model_of_other_data_is_refused_and_nothing_is_written(world: World) -
 
 def test_a_family_that_was_not_trained_is_named(world: World) -> None:
     (world.root / "reports" / "train" / "good.json").unlink()
-    with pytest.raises(MienError, match=r"good\.json is missing.*dvc repro train@good"):
+    with pytest.raises(MienError, match=r"good\.json is missing.*dvc repro"):
         world.run()

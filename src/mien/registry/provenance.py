@@ -54,13 +54,21 @@ def lock_hash(family: str, root: Path = Path()) -> str:
     """
     import yaml
 
-    wanted = ("prepare", "validate", f"tune@{family}", f"train@{family}", "evaluate")
     try:
         stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-        part = {name: stages[name] for name in wanted}
+        part = {name: stages[name] for name in ("prepare", "validate", *_trainings(family, stages), "evaluate")}
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return ""
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def _trainings(family: str, stages: dict[str, Any]) -> list[str]:
+    """The stages that trained a family, or a student and its teachers."""
+    student = stages.get(f"distil@{family}")
+    if not student:
+        return [f"tune@{family}", f"train@{family}"]
+    teachers = {Path(dep["path"]).name for dep in student["deps"] if Path(dep["path"]).parent == Path("models")}
+    return [f"distil@{family}", *(name for teacher in teachers for name in _trainings(teacher, stages))]
 
 
 def batches(root: Path = Path()) -> dict[str, str]:

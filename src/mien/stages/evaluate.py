@@ -256,11 +256,11 @@ def tabulate(final: Final, histories: Histories, plots: Path) -> None:
 
 
 def _read_training(path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
-    content = read_json(path, made_by=f"dvc repro train@{path.stem}")
+    content = read_json(path, made_by="dvc repro")
     if content["data"]["digest"] != info["digest"]:
         raise MienError(
             f"{path} is of a model trained on other data ({content['data']['name']}, {content['data']['digest'][:12]}) "
-            f"than the prepared ({info['name']}, {info['digest'][:12]}). Train it anew: dvc repro train@{path.stem}."
+            f"than the prepared ({info['name']}, {info['digest'][:12]}). Train it anew: dvc repro."
         )
     return content
 
