@@ -1,6 +1,6 @@
 """Naming faces on one thread: OpenVINO against ONNX Runtime, `tf.function` and `keras.Model.predict`, by batch size.
 
-All run the same network, `cnn` at the reference size with random weights, which speed does not depend on.
+All run the network of the champion that comes with the package, with random weights, which speed does not depend on.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from timing import milliseconds, table
 
 from mien.params import load
-from mien.serving import vino
+from mien.serving import champion, vino
 from mien.serving.runtime import Runtime
 
 SIZES = (1, 8, 64)
@@ -71,7 +71,8 @@ def keras_model(path: Path) -> tuple[Classifier, Classifier]:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     from mien.learning import models, training
 
-    architecture, _ = load(Path(__file__).parents[1] / "params.yaml").training("cnn")
+    family = champion.read_card(champion.SHIPPED).family
+    architecture, _ = load(Path(__file__).parents[1] / "params.yaml").training(family)
     network = models.build(architecture)
     training.export(network, architecture, path)
     function = tf.function(lambda faces: network(faces, training=False))
