@@ -18,6 +18,7 @@ from mien.data.sample import face
 from mien.drift import Finding
 from mien.files import write_json
 from mien.histograms import Counts
+from mien.metrics import apply_temperature
 from mien.params import Params
 from mien.windows import PROFILE_FILE, Window
 
@@ -249,7 +250,8 @@ def test_real_test_faces_are_no_drift_against_the_shipped_profile_until_the_ligh
     champion = Mien(SHIPPED, threads=None)
 
     def seen(some: Faces) -> Counts:
-        return histograms.of(some, champion.runtime.predict(some.astype(np.float32)[..., None]))
+        answers = champion.runtime.predict(some.astype(np.float32)[..., None])
+        return histograms.of(some, apply_temperature(answers, champion.card.temperature))
 
     training_profile = windows.read_profile(SHIPPED)["counts"]
     assert drift.worst(drift.compare(training_profile, seen(faces), params.drift)) == "none"

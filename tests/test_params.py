@@ -38,13 +38,15 @@ def test_a_student_is_a_candidate_like_any_family(tmp_path: Path) -> None:
 
 
 def test_one_recipe_can_stand_once_for_several_seeds(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del tree["families"], tree["students"]
+    tree["evaluate"]["ensembles"] = {}
     families = """families:
   cnn: {model: &cnn {blocks: [[8]], dropout: 0.3}, train: &recipe {epochs: 3}}
   cnn_8: {model: {<<: *cnn, network: cnn}, train: *recipe, seed: 8}
 students: {}
 """
-    (tmp_path / "params.yaml").write_text(text[: text.index("families:\n")] + families)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree) + families)
     loaded = load(tmp_path / "params.yaml")
     assert loaded.training("cnn") == loaded.training("cnn_8")
     assert (loaded.seed_of("cnn"), loaded.seed_of("cnn_8")) == (7, 8)
