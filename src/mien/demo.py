@@ -73,11 +73,10 @@ def lay_out(folder: Path, overlay: Path = OVERLAY, only: Sequence[str] = ()) -> 
 
 def overlaid(params: dict[str, Any], changes: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
     """The parameters with `changes` laid over them, and of the families those alone that `changes` names."""
-    own, new = params["families"], changes["families"]
+    new, merged = changes["families"], merge(params, changes)
     if unknown := [name for name in only if name not in new]:
         raise MienError(f"There is no preset {', '.join(unknown)}: expected some of {', '.join(new)}.")
-    families = {name: merge(own.get(name, {}), new[name]) for name in only or new}
-    return merge(params, changes) | {"families": families}
+    return merged | {"families": {name: merged["families"][name] for name in only or new}}
 
 
 def call(command: list[str], folder: Path) -> None:

@@ -101,10 +101,8 @@ def test_the_lock_hash_is_of_the_stages_behind_the_model(tmp_path: Path) -> None
 
 
 def test_behind_a_student_are_its_teachers_too(tmp_path: Path) -> None:
-    lock, student = (
-        tmp_path / "dvc.lock",
-        "  distil@small: {cmd: d, deps: [{path: models/cnn}, {path: src/mien/learning}]}",
-    )
+    lock = tmp_path / "dvc.lock"
+    student = "  distil@small: {cmd: d, deps: [{path: models/cnn}, {path: src/mien/learning}]}"
     lock.write_text(LOCK)
     assert provenance.lock_hash("small", tmp_path) == ""
     lock.write_text(f"{LOCK}{student}")

@@ -350,5 +350,10 @@ def test_a_model_of_other_data_is_refused_and_nothing_is_written(world: World) -
 
 def test_a_family_that_was_not_trained_is_named(world: World) -> None:
     (world.root / "reports" / "train" / "good.json").unlink()
-    with pytest.raises(MienError, match=r"good\.json is missing.*dvc repro"):
+    with pytest.raises(MienError, match=r"good\.json is missing.*dvc repro train@good"):
+        world.run()
+    students = {"good": world.params.families["good"]}
+    families = {"memoriser": world.params.families["memoriser"]}
+    world.params = dataclasses.replace(world.params, families=families, students=students)
+    with pytest.raises(MienError, match=r"good\.json is missing.*dvc repro distil@good"):
         world.run()

@@ -40,15 +40,16 @@ class Lessons:
 
     def begin(self, student: keras.Model) -> None:
         """Give the student the weights of the teacher that it starts from, if there is one."""
-        for path in self.files:
-            if path.parent.name == self.recipe.start:
-                given, own = keras.saving.load_model(path, compile=False).get_weights(), student.get_weights()
-                if [weights.shape for weights in given] != [weights.shape for weights in own]:
-                    raise MienError(
-                        f"The student cannot start from {path}: its network differs. Give both the same model:, or "
-                        f"leave distil.start out."
-                    )
-                student.set_weights(given)
+        if not self.recipe.start:
+            return
+        path = next(path for path in self.files if path.parent.name == self.recipe.start)
+        given, own = keras.saving.load_model(path, compile=False).get_weights(), student.get_weights()
+        if [weights.shape for weights in given] != [weights.shape for weights in own]:
+            raise MienError(
+                f"The student cannot start from {path}: its network differs. Give both the same model:, or leave "
+                "distil.start out."
+            )
+        student.set_weights(given)
 
 
 class Teaching(keras.layers.Layer):  # type: ignore[misc]

@@ -95,9 +95,9 @@ def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None 
 
 def _train(plan: Plan, keeper: Checkpoints | None, on_epoch: OnEpoch | None, bar: bool) -> Result:
     network, learner = compile_learner(plan)
-    if plan.lessons:
-        plan.lessons.begin(network)
     state = keeper.resume(learner, plan.fingerprint) if keeper else State(plan.fingerprint)
+    if plan.lessons and not state.epoch:
+        plan.lessons.begin(network)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
     while state.epoch < plan.recipe.epochs and not _patience_is_over(state, plan.recipe):
         started = time.monotonic()

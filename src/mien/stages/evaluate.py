@@ -55,7 +55,7 @@ def run(
     `votes` are FER+'s, told as a second opinion where the file exists.
     """
     info = dataset.read_info(prepared)
-    trained = {family: _read_training(train_reports / f"{family}.json", info) for family in params.candidates}
+    trained = {family: _read_training(train_reports, family, info, params) for family in params.candidates}
     panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
     panel.splits["validation"] = dataset.read_split(prepared, "validation")
     judged = {family: validate(panel, [family], params) for family in panel.paths}
@@ -255,12 +255,14 @@ def tabulate(final: Final, histories: Histories, plots: Path) -> None:
     tables.classification_report(plots / "classification_report.txt", labels, predicted)
 
 
-def _read_training(path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
-    content = read_json(path, made_by="dvc repro")
+def _read_training(reports: Path, family: str, info: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    path, stage = reports / f"{family}.json", "distil" if family in params.students else "train"
+    command = f"dvc repro {stage}@{family}"
+    content = read_json(path, made_by=command)
     if content["data"]["digest"] != info["digest"]:
         raise MienError(
             f"{path} is of a model trained on other data ({content['data']['name']}, {content['data']['digest'][:12]}) "
-            f"than the prepared ({info['name']}, {info['digest'][:12]}). Train it anew: dvc repro."
+            f"than the prepared ({info['name']}, {info['digest'][:12]}). Train it anew: {command}."
         )
     return content
 
