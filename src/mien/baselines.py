@@ -9,13 +9,16 @@ import click
 
 from mien.demo import call, lay_out
 from mien.errors import MienError
-from mien.files import read_json
+from mien.files import read_json, write_json
 
 OVERLAY = Path("params/baselines.yaml")
 
 
-def run(folder: Path, raw: Path, only: tuple[str, ...] = ()) -> None:
-    """Train the presets of OVERLAY (or `only` some) on the faces in `raw` as far as `evaluate`; nothing is promoted."""
+def run(folder: Path, raw: Path, report: Path, only: tuple[str, ...] = ()) -> None:
+    """Train the presets of OVERLAY (or `only` some) on the faces in `raw`, and copy their evaluation to `report`.
+
+    Nothing is promoted.
+    """
     if not list(raw.glob("*.parquet")):
         raise MienError(f"{raw} holds no faces. Fetch FER-2013 first: mien fetch kaggle, or mien fetch csv PATH.")
     lay_out(folder, OVERLAY, only)
@@ -23,7 +26,9 @@ def run(folder: Path, raw: Path, only: tuple[str, ...] = ()) -> None:
         call([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], folder)
     shutil.copytree(raw, folder / "data/raw", dirs_exist_ok=True)
     call([sys.executable, "-m", "dvc", "repro", "evaluate"], folder)
-    click.echo(table(read_json(folder / "reports/evaluation.json", made_by="mien baselines")))
+    evaluation = read_json(folder / "reports/evaluation.json", made_by="mien baselines")
+    write_json(report, evaluation)
+    click.echo(table(evaluation))
 
 
 def table(evaluation: dict[str, Any]) -> str:

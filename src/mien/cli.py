@@ -220,9 +220,10 @@ def demo(folder: Path) -> None:
 @main.command()
 @path_option("--folder", "Where they are trained.", default=Path("baselines"), show_default=True)
 @path_option("--raw", "Folder that `fetch` makes.", default=Path("data/raw"), show_default=True)
+@path_option("--report", "Where their scores are kept.", default=Path("reports/baselines.json"), show_default=True)
 @click.option("--only", multiple=True, metavar="PRESET", help="Train this preset; may stand several times.")
-def baselines(folder: Path, raw: Path, only: tuple[str, ...]) -> None:
+def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> None:
     """Train recipes that published projects name, under this project's protocol (params/baselines.yaml)."""
     from mien.baselines import run
 
-    run(folder, raw, only)
+    run(folder, raw, report, only)
