@@ -51,7 +51,7 @@ students: {}
     assert (loaded.seed_of("cnn"), loaded.seed_of("cnn_8")) == (7, 8)
 
 
-def test_the_four_families_are_registered(params: Params) -> None:
+def test_the_families_are_registered(params: Params) -> None:
     assert list(params.families) == ["cnn", "cnn_wide", "vgg16", "resnet50", "efficientnetb0"]
 
 
