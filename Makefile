@@ -60,6 +60,10 @@ test-fresh: $(READY)  ## install wheel and serving requirements alone, and use t
 baselines: $(READY)  ## train published recipes under this protocol, in baselines/
 	$(BIN)/mien baselines
 
+.PHONY: ablations
+ablations: $(READY)  ## what each part of the recipe is worth, in ablations/
+	$(BIN)/mien ablations
+
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy and import-linter
 	$(BIN)/ruff check .

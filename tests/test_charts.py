@@ -59,6 +59,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "parallel coordinates of one trial": lambda path: charts.parallel_coordinates(TRIALS[:1], path),
     "importances": lambda path: charts.importances({"train.learning_rate": 0.9, "model.dropout": 0.1}, path),
     "importances of one value": lambda path: charts.importances({"train.learning_rate": 1.0}, path),
+    "ablations": lambda path: charts.ablations({"no_flip": [-0.01, -0.02], "mixup": [0.01]}, path, "against recipe"),
     "families": lambda path: charts.families({"cnn": SCORES, "vgg16": SCORES}, path, winner="cnn"),
 }
 

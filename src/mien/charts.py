@@ -296,6 +296,23 @@ def importances(weights: Mapping[str, float], path: Path, note: str = "") -> Non
         _save(figure, path, "Which value mattered", note)
 
 
+def ablations(gains: Mapping[str, Sequence[float]], path: Path, note: str = "") -> None:
+    """Macro-F1 that each change to a recipe gains, one point a seed, the bar their mean; the first change on top."""
+    names = list(gains)
+    with _style():
+        figure = _figure(8, 0.42 * len(names) + 1.6)
+        axes = figure.subplots()
+        axes.barh(names, [float(np.mean(gains[name])) for name in names], height=0.6, color=COLOURS[4])
+        for row, name in enumerate(names):
+            axes.scatter(gains[name], [row] * len(gains[name]), 30, color=COLOURS[0], zorder=3)
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.set(xlabel="macro-F1 gained on validation", ylim=(len(names) - 0.4, -0.6))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.3f}" if value else "0")
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.grid(visible=True, axis="x")
+        _save(figure, path, "", note)
+
+
 class _Scale:
     """Where a value stands on one of the parallel axes, 0 to 1: choices in their order, wide ranges by logarithm."""
 

@@ -227,3 +227,15 @@ def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> N
     from mien.baselines import run
 
     run(folder, raw, report, only)
+
+
+@main.command()
+@path_option("--folder", "Where they are trained.", default=Path("ablations"), show_default=True)
+@path_option("--raw", "Folder that `fetch` makes.", default=Path("data/raw"), show_default=True)
+@path_option("--report", "Where their scores are kept.", default=Path("reports/ablations.json"), show_default=True)
+@path_option("--plot", "Chart of what each gains.", default=Path("reports/ablations.png"), show_default=True)
+def ablations(folder: Path, raw: Path, report: Path, plot: Path) -> None:
+    """Train one recipe without, and with more of, its parts over several seeds (params/ablations.yaml)."""
+    from mien.ablations import run
+
+    run(folder, raw, report, plot)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,14 @@ def run(folder: Path) -> None:
     click.echo(summary(evaluation, answer, folder, time.monotonic() - started))
 
 
-def lay_out(folder: Path, overlay: Path = OVERLAY, only: Sequence[str] = ()) -> None:
-    """Copy what the pipeline needs, with `overlay` laid over params.yaml; `only` keeps some of its families."""
+def lay_out(folder: Path, overlay: Path = OVERLAY) -> None:
+    """Copy what the pipeline needs, with `overlay` laid over params.yaml."""
     missing = [name for name in (*SKELETON, "params.yaml", str(overlay)) if not Path(name).exists()]
     if missing:
         raise MienError(
             f"{', '.join(missing)} not found in {Path.cwd()}. Run the {overlay.stem} in the project's root."
         )
-    params = overlaid(yaml.safe_load(Path("params.yaml").read_text()), yaml.safe_load(overlay.read_text()), only)
+    params = overlaid(yaml.safe_load(Path("params.yaml").read_text()), yaml.safe_load(overlay.read_text()))
     folder.mkdir(parents=True, exist_ok=True)
     for name in SKELETON:
         if Path(name).is_dir():
@@ -71,18 +71,16 @@ def lay_out(folder: Path, overlay: Path = OVERLAY, only: Sequence[str] = ()) -> 
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def overlaid(params: dict[str, Any], changes: dict[str, Any], only: Sequence[str] = ()) -> dict[str, Any]:
+def overlaid(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """The parameters with `changes` laid over them, and of the families those alone that `changes` names."""
-    new, merged = changes["families"], merge(params, changes)
-    if unknown := [name for name in only if name not in new]:
-        raise MienError(f"There is no preset {', '.join(unknown)}: expected some of {', '.join(new)}.")
-    return merged | {"families": {name: merged["families"][name] for name in only or new}}
+    merged = merge(params, changes)
+    return merged | {"families": {name: merged["families"][name] for name in changes["families"]}}
 
 
 def call(command: list[str], folder: Path) -> None:
-    """Run a step in the demo's folder; its failure ends the demo with the step's own message."""
+    """Run a step in `folder`; its failure ends the command with the step's own message."""
     if subprocess.run(command, cwd=folder, env=environment(folder), check=False).returncode:
-        raise MienError(f"The demo stopped at `{' '.join(command[2:])}` in {folder}; the reason stands above.")
+        raise MienError(f"`{' '.join(command[2:])}` stopped in {folder}; the reason stands above.")
 
 
 def environment(folder: Path) -> dict[str, str]:

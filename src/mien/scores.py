@@ -101,10 +101,20 @@ def second_opinion(
     return {"unsettled": int((~settled).sum()), **told(settled), "without_leaks": told(clean)}
 
 
+def by_recipe(trained: Mapping[str, Mapping[str, Any]]) -> list[dict[int, str]]:
+    """Families by seed, in groups that were trained with the same values of everything else."""
+    groups: dict[str, dict[int, str]] = {}
+    for family, content in trained.items():
+        recipe = repr((content["params"], content.get("distil")))
+        groups.setdefault(recipe, {}).setdefault(content["seed"], family)
+    return list(groups.values())
+
+
 def spread(scores: Sequence[Mapping[str, Any]], keys: Sequence[str] = ("accuracy", "macro_f1", "uar", "ece")) -> Any:
     """Mean and sample standard deviation of each number over trainings that differ in nothing but their seed."""
-    told = {}
-    for key in keys:
-        values = [float(one[key]) for one in scores]
-        told[key] = {"mean": mean(values), "sd": stdev(values), "values": values}
-    return told
+    return {key: mean_and_deviation([float(one[key]) for one in scores]) for key in keys}
+
+
+def mean_and_deviation(values: Sequence[float]) -> dict[str, Any]:
+    """The mean, the sample standard deviation (None of a single value), and the values."""
+    return {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None, "values": list(values)}

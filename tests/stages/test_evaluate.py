@@ -101,7 +101,8 @@ def make_world(tmp_path: Path, write_model: Any, params: Params) -> World:
     history = {"loss": [2.0, 1.0], "accuracy": [0.3, 0.5], "val_loss": [2.0, 1.5], "val_accuracy": [0.2, 0.4]}
     (tmp_path / "reports" / "train").mkdir(parents=True)
     for family in ("good", "memoriser"):
-        report = {"parameters": 7, "seconds": 1.5, "run_id": f"run of {family}", "history": history, "data": info}
+        told = {"params": {"train": family}, "seed": 7, "parameters": 7, "seconds": 1.5, "run_id": f"run of {family}"}
+        report = {**told, "history": history, "data": info}
         (tmp_path / "reports" / "train" / f"{family}.json").write_text(json.dumps(report))
     block = next(iter(params.families.values()))
     quick = dataclasses.replace(params.evaluate, bootstrap=20, tta="flip", ensembles={})

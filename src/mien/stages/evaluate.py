@@ -193,13 +193,8 @@ def report_seeds(
     panel: Panel, judged: Scores, trained: Mapping[str, Mapping[str, Any]], winner: str, params: Params
 ) -> dict[str, Any]:
     """Mean and deviation over families that differ in nothing but their seed; on test for the winner's recipe alone."""
-    groups: dict[str, dict[int, str]] = {}
-    for family, content in trained.items():
-        if "params" in content:
-            recipe = repr((content["params"], content.get("distil")))
-            groups.setdefault(recipe, {}).setdefault(content["seed"], family)
     told = []
-    for group in groups.values():
+    for group in scores.by_recipe(trained):
         families = list(group.values())
         if len(families) > 1:
             entry: dict[str, Any] = {"families": families, "seeds": list(group)}
