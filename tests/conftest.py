@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from mien.params import Params, load
-from mien.registry import tracking
+from mien.registry import tracking, versions
 
 ROOT = Path(__file__).parent.parent
 
@@ -153,12 +153,13 @@ def mlflow_server(empty_database: Path) -> MlflowServer:
 
 @pytest.fixture
 def crash_after() -> CrashAfter:
-    """Interrupt the code within after a step of `registry.tracking`: its name, and which call if not the first."""
+    """Interrupt the code within after a step such as `versions.set_alias`, or after its second call: `… 2`."""
 
     @contextmanager
     def crashing(step: str) -> Iterator[None]:
-        name, _, count = step.partition(" ")
-        real, left = getattr(tracking, name), [int(count or 1)]
+        place, _, count = step.partition(" ")
+        module, name = {"tracking": tracking, "versions": versions}[place.split(".")[0]], place.split(".")[1]
+        real, left = getattr(module, name), [int(count or 1)]
 
         def crash(*arguments: Any) -> Any:
             done = real(*arguments)
@@ -168,7 +169,7 @@ def crash_after() -> CrashAfter:
             return done
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tracking, name, crash)
+            patch.setattr(module, name, crash)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

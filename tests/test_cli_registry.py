@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from mien.cli import main
 from mien.errors import MienError
-from mien.registry import promotions, tracking
+from mien.registry import promotions, tracking, versions
 from mien.registry.promotions import Entry
 from mien.stages import package
 
@@ -28,7 +28,7 @@ def project(store: Path, write_model: Any, monkeypatch: pytest.MonkeyPatch) -> P
         with tracking.run("mien", "cnn") as run:
             run.log_model(onnx, {})
         tags = {"family": "cnn", "temperature": "1.0", "validation_macro_f1": "0.5", "data.digest": "d1ce55" * 8}
-        tracking.register("mien", run.id, tags)
+        versions.register("mien", run.id, tags)
         log = promotions.read("mien")
         promotions.append("mien", Entry("promotion", number, log.champion, log.head, f"{number} is better."))
         promotions.settle("mien")
@@ -57,7 +57,7 @@ def test_champion_shows_who_serves_and_the_log() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_champion_tells_of_an_alias_that_stands_elsewhere() -> None:
-    tracking.set_alias("mien", "champion", "1")
+    versions.set_alias("mien", "champion", "1")
     said = mien("champion").output
     assert "champion    version 2" in said
     assert "The alias champion points to 1, the log says version 2" in said
@@ -70,7 +70,7 @@ def test_rollback_restores_logs_and_packages(project: Path) -> None:
     assert "Packaged as mien:v1-20260101-000000." in result.output
     assert json.loads((project / "models/champion/champion.json").read_text())["version"] == "1"
     assert json.loads((project / "reports/bento.json").read_text())["model_version"] == "1"
-    assert tracking.aliases("mien") == {"champion": "1"}
+    assert versions.aliases("mien") == {"champion": "1"}
     said = mien("champion").output
     assert "restored version 1" in said
     assert "withdrawn   version 2" in said
@@ -80,7 +80,7 @@ def test_rollback_restores_logs_and_packages(project: Path) -> None:
     assert again.exit_code == 1
     assert "There is no champion of 'mien' to go back to" in again.stderr
     assert mien("rollback", "--to", "2").exit_code == 0
-    assert tracking.aliases("mien")["champion"] == "2"
+    assert versions.aliases("mien")["champion"] == "2"
     assert "withdrawn   version 2" not in mien("champion").output
 
 
@@ -96,7 +96,7 @@ def test_a_rollback_that_cannot_package_says_what_is_done_and_what_is_not(monkey
         "The registry is rolled back, but models/champion is not: The disk is full. Then run `mien package"
         in result.stderr
     )
-    assert tracking.aliases("mien")["champion"] == "1"
+    assert versions.aliases("mien")["champion"] == "1"
 
 
 @pytest.mark.usefixtures("project")

@@ -15,7 +15,8 @@ from mien.errors import MienError
 from mien.files import write_json
 from mien.learning import training
 from mien.params import Family, Params
-from mien.registry import tracking, unsent
+from mien.registry import unsent
+from mien.registry.store import connect
 from mien.stages import train, tune
 
 
@@ -135,7 +136,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def assert_whole(report: dict[str, Any]) -> None:
     """The run has every epoch once, in order, with the numbers of the report, and has ended well."""
-    client = tracking._client()
+    client = connect()
     curve = sorted(client.get_metric_history(report["run_id"], "val_macro_f1"), key=lambda point: point.step)
     assert [point.step for point in curve] == [1, 2, 3]
     assert [point.value for point in curve] == report["history"]["val_macro_f1"]

@@ -19,7 +19,7 @@ import yaml
 from mien.data import sources
 from mien.demo import lay_out
 from mien.errors import MienError
-from mien.registry import promotions, tracking
+from mien.registry import promotions, tracking, versions
 
 ROOT = Path(__file__).parent.parent
 
@@ -133,7 +133,7 @@ def test_after_the_kills_one_version_is_champion_and_what_is_served_is_whole(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking.aliases("mien") == {"champion": "1"}
+    assert versions.aliases("mien") == {"champion": "1"}
     assert [(entry.kind, entry.version) for entry in promotions.read("mien").entries] == [("promotion", "1")]
     from mien.serving.predict import Mien
 

@@ -26,18 +26,18 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def champion(params: Path, last: int, as_json: bool) -> None:
     """Show champion, previous, challenger and the promotion log."""
     name = load(params).promote.model
-    from mien.registry import promotions, tracking
+    from mien.registry import promotions, versions
 
-    log, aliases = promotions.read(name), tracking.aliases(name)
+    log, aliases = promotions.read(name), versions.aliases(name)
     stood = {"champion": log.champion, "previous": log.previous, "challenger": aliases.get("challenger")}
     if as_json:
         entries = [asdict(entry) for entry in log.entries[-last:]]
         told = {"model": name, **stood, "withdrawn": sorted(log.withdrawn, key=int), "aliases": aliases, "log": entries}
         click.echo(json.dumps(told, indent=2))
         return
-    versions = {version.version: version for version in tracking.versions(name)}
+    known = {version.version: version for version in versions.every(name)}
     for alias, number in stood.items():
-        tags = versions[number].tags if number in versions else {}
+        tags = known[number].tags if number in known else {}
         score = f"validation macro-F1 {float(tags['validation_macro_f1']):.4f}" if "validation_macro_f1" in tags else ""
         shown = f"version {number:<4} {tags.get('family', ''):<16} {score}" if number else "none"
         click.echo(f"{alias:<12}{shown}".rstrip())

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mien.loop import batches, story
-from mien.registry import promotions, tracking
+from mien.registry import promotions, versions
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -284,8 +284,8 @@ def test_a_good_batch_is_judged_on_its_pull_request_and_moves_nothing(world: Wor
     assert told["scores"]["challenger"]["macro_f1"] > told["scores"]["champion"]["macro_f1"]
     log = promotions.read("mien")
     assert (log.champion, len(log.entries)) == ("1", 1)
-    assert tracking.aliases("mien") == {"champion": "1"}
-    assert len(tracking.versions("mien")) == 1
+    assert versions.aliases("mien") == {"champion": "1"}
+    assert len(versions.every("mien")) == 1
     assert world.main() == head
 
 
@@ -322,7 +322,7 @@ def test_merged_it_is_promoted_without_a_second_training(world: World) -> None:
     assert not {"tune@cnn", "train@cnn"} & ran(jobs["retrain"])
     assert world.report()["outcome"] == "promoted"
     assert promotions.read("mien").succession == ("1", "2")
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
 
 
 @executed
@@ -356,5 +356,5 @@ def test_a_worse_model_is_refused_on_main_and_the_champion_stays(world: World) -
     assert "families.cnn.train.epochs" in told["params"]
     assert [rule["rule"] for rule in told["gate"] if not rule["passed"]]
     assert promotions.read("mien").champion == "2"
-    assert tracking.aliases("mien")["champion"] == "2"
+    assert versions.aliases("mien")["champion"] == "2"
     assert world.git("log", "-1", "--format=%s", world.main()) == "Retrain: refused, the champion stays [skip ci]"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mien.errors import MienError
-from mien.registry import lineage, provenance, tracking
+from mien.registry import lineage, provenance, tracking, versions
 
 LOCK = """
 schema: '2.0'
@@ -34,8 +34,8 @@ def project(store: Path, write_model: Any) -> Path:
         with tracking.run("mien", "cnn", tags={"git.commit": "7ea1" * 10}) as run:
             run.log_model(onnx, {})
         tags = {"family": "cnn", "data.name": "faces", "data.digest": f"{number}d1ce5" * 8, "onnx_sha256": "0ff1ce" * 8}
-        tracking.register("mien", run.id, lineage.tags("cnn") | tags)
-    tracking.set_alias("mien", "champion", "2")
+        versions.register("mien", run.id, lineage.tags("cnn") | tags)
+    versions.set_alias("mien", "champion", "2")
     return store
 
 
@@ -46,8 +46,8 @@ def found(question: str) -> list[str]:
 
 @pytest.mark.usefixtures("project")
 def test_a_bento_leads_to_everything_behind_it() -> None:
-    tracking.tag_version("mien", "1", lineage.bento_tags("mien:v1-20260101-120000"))
-    tracking.tag_version("mien", "1", lineage.bento_tags("mien:v1-20260102-120000"))
+    versions.tag("mien", "1", lineage.bento_tags("mien:v1-20260101-120000"))
+    versions.tag("mien", "1", lineage.bento_tags("mien:v1-20260102-120000"))
     (one,) = lineage.trace("mien", "mien:v1-20260101-120000")
     assert (one.version, one.matched, one.family, one.aliases) == ("1", "bento", "cnn", ())
     assert one.bentos == ("mien:v1-20260101-120000", "mien:v1-20260102-120000")

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from mien.errors import MienError
-from mien.registry import promotions, tracking
+from mien.registry import promotions, tracking, versions
 from mien.registry.promotions import Entry, fold
+from mien.registry.store import tracking_uri
 
 
 def entry(number: int, kind: Any, version: str, after: int, champion: str | None = None) -> Entry:
@@ -68,7 +69,7 @@ def register(model: Path, count: int = 3) -> None:
     for _ in range(count):
         with tracking.run("mien", "cnn") as run:
             run.log_model(model, {})
-        tracking.register("mien", run.id, {})
+        versions.register("mien", run.id, {})
 
 
 @pytest.fixture
@@ -91,14 +92,14 @@ def test_the_aliases_follow_the_log(model: Path) -> None:
     register(model)
     promotions.challenge("mien", "1")
     assert promote("1").who
-    assert tracking.aliases("mien") == {"champion": "1"}
+    assert versions.aliases("mien") == {"champion": "1"}
     promotions.challenge("mien", "2")
     assert promote("2").number == 2
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
     assert promote("3", after=1).void
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
     promotions.rollback("mien", "users complained")
-    assert tracking.aliases("mien") == {"champion": "1"}
+    assert versions.aliases("mien") == {"champion": "1"}
     log = promotions.read("mien")
     assert [(one.kind, one.version, one.void) for one in log.entries] == [
         ("promotion", "1", False),
@@ -114,10 +115,10 @@ def test_an_alias_moved_by_hand_is_set_right(model: Path) -> None:
     register(model)
     promote("1")
     promote("2")
-    tracking.set_alias("mien", "champion", "3")
+    versions.set_alias("mien", "champion", "3")
     assert promotions.read("mien").champion == "2"
     assert promotions.settle("mien")
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
     assert not promotions.settle("mien")
 
 
@@ -126,25 +127,25 @@ def test_aliases_that_were_overtaken_while_they_were_set_are_set_anew(
 ) -> None:
     register(model)
     promote("1")
-    real, others = tracking.set_alias, [Entry("promotion", "3", "2", 2, "It came meanwhile.")]
+    real, others = versions.set_alias, [Entry("promotion", "3", "2", 2, "It came meanwhile.")]
 
     def overtaken(name: str, alias: str, version: str) -> None:
         if others:
             promotions.append(name, others.pop())
         real(name, alias, version)
 
-    monkeypatch.setattr(tracking, "set_alias", overtaken)
+    monkeypatch.setattr(versions, "set_alias", overtaken)
     promote("2")
     assert promotions.read("mien").succession == ("1", "2", "3")
-    assert tracking.aliases("mien") == {"champion": "3", "previous": "2"}
+    assert versions.aliases("mien") == {"champion": "3", "previous": "2"}
 
 
 def test_a_champion_of_before_the_log_is_taken_over(model: Path) -> None:
     register(model)
-    tracking.set_alias("mien", "champion", "1")
+    versions.set_alias("mien", "champion", "1")
     assert promotions.read("mien").champion == "1"
     promote("2")
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
 
 
 def test_a_rollback_that_cannot_be_says_why(model: Path) -> None:
@@ -164,24 +165,26 @@ def test_a_rollback_that_cannot_be_says_why(model: Path) -> None:
 
 def test_an_entry_that_is_none_is_named(model: Path) -> None:
     register(model)
-    tracking.append("mien-promotions", "mien", "1", {"kind": "promotion"}, "")
+    versions.append("mien-promotions", "mien", "1", {"kind": "promotion"}, "")
     with pytest.raises(MienError, match="Entry 1 of the promotion log cannot be read"):
         promotions.read("mien")
 
 
-@pytest.mark.parametrize("step", ["append", "set_alias", "set_alias 2", "drop_alias"])
+@pytest.mark.parametrize(
+    "step", ["versions.append", "versions.set_alias", "versions.set_alias 2", "versions.drop_alias"]
+)
 def test_a_crash_after_any_step_of_a_rollback_is_finished_by_the_next(
     model: Path, step: str, crash_after: Callable[[str], AbstractContextManager[None]]
 ) -> None:
     register(model)
     for version in ("1", "2", "3"):
         promote(version)
-    tracking.set_alias("mien", "challenger", "2")
+    versions.set_alias("mien", "challenger", "2")
     with crash_after(step):
         promotions.rollback("mien", "")
-    assert tracking.aliases("mien")["champion"] in {"2", "3"}
+    assert versions.aliases("mien")["champion"] in {"2", "3"}
     promotions.settle("mien")
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
     assert len(promotions.read("mien").entries) == 4
 
 
@@ -192,7 +195,7 @@ def test_of_two_writers_of_an_alias_at_once_none_fails(
     """MLflow looks an alias up and then writes it; here somebody else always writes in between."""
     register(model)
     if known:
-        tracking.set_alias("mien", "previous", "1")
+        versions.set_alias("mien", "previous", "1")
     table, row = "registered_model_aliases", "(alias, version, name) VALUES ('previous', 1, 'mien')"
     between = f"DELETE FROM {table}" if known else f"INSERT INTO {table} {row}"
     left, merge = [between], Session.merge
@@ -205,15 +208,15 @@ def test_of_two_writers_of_an_alias_at_once_none_fails(
         return found
 
     monkeypatch.setattr(Session, "merge", meet)
-    tracking.set_alias("mien", "previous", "2")
+    versions.set_alias("mien", "previous", "2")
     assert not left
-    assert tracking.aliases("mien") == {"previous": "2"}
+    assert versions.aliases("mien") == {"previous": "2"}
 
 
 def test_an_alias_of_a_version_that_is_not_there_is_refused(model: Path) -> None:
     register(model)
     with pytest.raises(MienError, match=r"version=9"):
-        tracking.set_alias("mien", "previous", "9")
+        versions.set_alias("mien", "previous", "9")
 
 
 RACE = """
@@ -253,7 +256,7 @@ def hold_a_race(folder: Path) -> None:
     log = promotions.read("mien")
     assert log.succession == ("1", winner)
     assert min(said, key=lambda told: int(told[1]))[0] == "won", "the store's order decides"
-    assert tracking.aliases("mien") == {"champion": winner, "previous": "1"}
+    assert versions.aliases("mien") == {"champion": winner, "previous": "1"}
 
 
 def test_of_two_promotions_at_once_one_wins(model: Path, tmp_path: Path) -> None:
@@ -275,7 +278,7 @@ def server(
 
 @pytest.mark.timeout(600)
 def test_of_two_promotions_at_once_one_wins_on_a_server_too(model: Path, server: str, tmp_path: Path) -> None:
-    assert tracking.tracking_uri() == server
+    assert tracking_uri() == server
     register(model)
     promote("1")
     hold_a_race(tmp_path)

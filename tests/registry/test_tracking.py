@@ -12,27 +12,21 @@ import pytest
 
 from mien.errors import MienError
 from mien.registry import tracking
-
-
-@pytest.fixture
-def model(store: Path, write_model: Any) -> Path:
-    """A small ONNX file."""
-    path: Path = write_model(store / "made" / "model.onnx")
-    return path
+from mien.registry.store import tracking_uri
 
 
 def stored(run_id: str) -> Any:
     """The run as MLflow keeps it."""
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking.tracking_uri()).get_run(run_id)
+    return MlflowClient(tracking_uri()).get_run(run_id)
 
 
 def artifacts(run_id: str, folder: str = "") -> set[str]:
     """Paths that MLflow lists for the run."""
     from mlflow import MlflowClient
 
-    return {file.path for file in MlflowClient(tracking.tracking_uri()).list_artifacts(run_id, folder)}
+    return {file.path for file in MlflowClient(tracking_uri()).list_artifacts(run_id, folder)}
 
 
 def leave_a_run(error: type[BaseException] | None = None, *, prune: bool = False) -> str:
@@ -43,13 +37,6 @@ def leave_a_run(error: type[BaseException] | None = None, *, prune: bool = False
         if error:
             raise error
     return run.id
-
-
-def registered(model: Path, version_tags: dict[str, str] | None = None) -> tuple[str, str]:
-    """A run with the model, made a version of `mien`."""
-    with tracking.run("mien", "cnn") as run:
-        run.log_model(model, {"validation_macro_f1": 0.5})
-    return tracking.register("mien", run.id, version_tags or {}, {"test_accuracy": 0.6}), run.id
 
 
 @pytest.mark.usefixtures("store")
@@ -133,59 +120,6 @@ def test_system_metrics_environment_and_files_are_kept(store: Path, monkeypatch:
     assert artifacts(run.id, "evaluation") == {"evaluation/curve.png"}
 
 
-def test_the_registered_model_is_the_file_byte_for_byte(store: Path, model: Path) -> None:
-    version, run_id = registered(model, {"temperature": "1.5"})
-    tracking.set_alias("mien", "champion", version)
-    champion = tracking.champion("mien")
-    assert champion == tracking.Version(
-        "1", run_id, {"temperature": "1.5"}, {"validation_macro_f1": 0.5, "test_accuracy": 0.6}
-    )
-    assert tracking.download("mien", version, store / "fetched").read_bytes() == model.read_bytes()
-
-
-def test_the_registered_model_has_a_signature(store: Path, model: Path) -> None:
-    import mlflow.models
-
-    version, _ = registered(model)
-    folder = tracking.download("mien", version, store / "fetched").parent
-    signature = mlflow.models.Model.load(str(folder)).signature
-    assert signature.inputs.inputs[0].shape == (-1, 48, 48, 1)
-    assert signature.outputs.inputs[0].shape == (-1, 7)
-
-
-def test_registering_a_model_again_keeps_its_version_and_renews_its_tags(model: Path) -> None:
-    version, run_id = registered(model, {"temperature": "1.5"})
-    assert tracking.register("mien", run_id, {"temperature": "1.6"}) == version
-    newest = tracking.version_with("mien", "temperature", "1.6")
-    assert newest is not None
-    assert newest.version == version
-    second, _ = registered(model)
-    assert second == "2"
-
-
-def test_the_alias_moves_from_one_version_to_the_next(model: Path) -> None:
-    assert tracking.champion("mien") is None
-    first, _ = registered(model)
-    assert tracking.champion("mien") is None
-    second, _ = registered(model)
-    for version in (first, second):
-        tracking.set_alias("mien", "champion", version)
-        champion = tracking.champion("mien")
-        assert champion is not None
-        assert champion.version == version
-
-
-@pytest.mark.usefixtures("store")
-def test_a_run_without_a_model_cannot_be_registered() -> None:
-    with tracking.run("mien", "cnn") as run:
-        pass
-    with pytest.raises(MienError, match=f"no model of run '{run.id}'"):
-        tracking.register("mien", run.id, {})
-    assert tracking.exists(run.id)
-    assert not tracking.exists("0" * 32)
-    assert tracking.version_with("mien", "family", "cnn") is None
-
-
 def test_a_server_that_is_down_is_one_message_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -202,6 +136,12 @@ def test_a_database_that_is_none_is_one_message(tmp_path: Path, monkeypatch: pyt
         tracking.exists("0" * 32)
 
 
-def test_importing_the_module_loads_no_mlflow() -> None:
-    code = "import sys, mien.registry.tracking; sys.exit('mlflow' in sys.modules)"
+@pytest.mark.usefixtures("store")
+def test_only_a_run_that_the_store_has_exists() -> None:
+    assert tracking.exists(leave_a_run())
+    assert not tracking.exists("0" * 32)
+
+
+def test_importing_the_modules_loads_no_mlflow() -> None:
+    code = "import sys, mien.registry.tracking, mien.registry.versions; sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,7 +15,7 @@ import pytest
 
 from mien.errors import MienError
 from mien.params import Params
-from mien.registry import tracking
+from mien.registry import versions
 from mien.serving import detector_file
 from mien.serving.champion import CHAMPION_VARIABLE, Card, read_card
 from mien.stages import package
@@ -52,14 +52,14 @@ class Registry:
         self.model = model
         self.tagged: dict[str, str] = {}
         self.profile = ""
-        self.version: tracking.Version | None = self.of("4")
+        self.version: versions.Version | None = self.of("4")
 
-    def of(self, version: str, tags: Mapping[str, str] = TAGS) -> tracking.Version:
+    def of(self, version: str, tags: Mapping[str, str] = TAGS) -> versions.Version:
         """A version of the model."""
         digest = hashlib.sha256(self.model.read_bytes()).hexdigest()
-        return tracking.Version(version, "run", {**tags, "onnx_sha256": digest}, {"test_accuracy": 0.5})
+        return versions.Version(version, "run", {**tags, "onnx_sha256": digest}, {"test_accuracy": 0.5})
 
-    def champion(self, name: str) -> tracking.Version | None:
+    def champion(self, name: str) -> versions.Version | None:
         """The version."""
         assert name == "mien"
         return self.version
@@ -73,7 +73,7 @@ class Registry:
             (folder / "cards" / PROFILE_FILE).write_text(self.profile)
         return Path(shutil.copy(self.model, folder / "model.onnx"))
 
-    def tag_version(self, _name: str, version: str, tags: Mapping[str, str]) -> None:
+    def tag(self, _name: str, version: str, tags: Mapping[str, str]) -> None:
         """Remember the tags of the champion."""
         assert self.version is not None
         assert version == self.version.version
@@ -84,9 +84,9 @@ class Registry:
 def registry(tmp_path: Path, write_model: WriteModel, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """The registry, its champion being version 4."""
     made = Registry(write_model(tmp_path / "store" / "model.onnx"))
-    monkeypatch.setattr(tracking, "champion", made.champion)
-    monkeypatch.setattr(tracking, "download", made.download)
-    monkeypatch.setattr(tracking, "tag_version", made.tag_version)
+    monkeypatch.setattr(versions, "champion", made.champion)
+    monkeypatch.setattr(versions, "download", made.download)
+    monkeypatch.setattr(versions, "tag", made.tag)
     return made
 
 

@@ -22,7 +22,7 @@ from mien.emotions import SPLITS
 from mien.errors import MienError
 from mien.files import write_json
 from mien.params import Params
-from mien.registry import promotions, tracking
+from mien.registry import promotions, tracking, versions
 from mien.serving.runtime import Runtime
 from mien.stages import promote
 from mien.stages.promote import Inputs
@@ -165,14 +165,14 @@ def test_the_first_winner_becomes_champion_with_its_lineage(desk: Desk) -> None:
     assert report["candidate"].keys() == {"version", "family", "macro_f1", "digest"}
     assert report["candidate"]["macro_f1"] == pytest.approx(0.861, abs=0.001), "measured, not copied"
     assert report["comparison"] is None
-    found = tracking.champion("mien")
+    found = versions.champion("mien")
     assert found is not None
     assert (found.version, found.run_id) == ("1", run_id)
     assert found.metrics["validation_macro_f1"] == 0.5
     digest = dataset.read_info(desk.root / "prepared")["digest"]
     expected = {"temperature": "1.25", "data.digest": digest, "data.name": "brightness", "synthetic": "false"}
     assert expected.items() <= found.tags.items()
-    downloaded = tracking.download("mien", "1", desk.root / "fetched")
+    downloaded = versions.download("mien", "1", desk.root / "fetched")
     assert hashlib.sha256(downloaded.read_bytes()).hexdigest() == found.tags["onnx_sha256"]
     cards = {path.name: path.read_bytes() for path in (desk.root / "cards").iterdir()}
     pages = {"model_card.md", "model_card.html", "data_card.md", "data_card.html"}
@@ -210,7 +210,7 @@ def test_a_winner_is_judged_and_kept_in_the_way_it_is_served(desk: Desk, monkeyp
     desk.serve("flip", 1.5)
     desk.promote()
     assert sum(seen) == 2 * once, "every face, also those that are timed, was looked at twice"
-    found = tracking.champion("mien")
+    found = versions.champion("mien")
     assert found is not None
     assert (found.tags["tta"], found.tags["temperature"]) == ("flip", "1.5")
 
@@ -221,7 +221,7 @@ def test_a_better_winner_takes_over_and_the_log_holds_both_scores(desk: Desk) ->
     desk.train(GOOD, "vgg16")
     report = desk.promote()
     assert report["promoted"], report["reason"]
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
     entry = promotions.read("mien").entries[-1]
     assert (entry.kind, entry.version, entry.champion, entry.number) == ("promotion", "2", "1", report["log_entry"])
     assert entry.facts["scores"]["challenger"]["macro_f1"] == report["candidate"]["macro_f1"]
@@ -240,7 +240,7 @@ def test_a_worse_winner_is_registered_as_challenger_and_the_champion_stays(desk:
     assert (report["promoted"], report["version"]) == (False, "2")
     assert report["champion"] == champion
     assert broken(report) == ["better", "correctness", "recall"]
-    assert tracking.aliases("mien") == {"champion": "1", "challenger": "2"}
+    assert versions.aliases("mien") == {"champion": "1", "challenger": "2"}
     assert promotions.read("mien").entries[-1].kind == "refusal"
     assert "Not promoted" in (desk.root / "cards" / "model_card.md").read_text()
 
@@ -248,14 +248,14 @@ def test_a_worse_winner_is_registered_as_challenger_and_the_champion_stays(desk:
 def test_a_judgement_says_what_promote_would_decide_and_leaves_everything_as_it_is(desk: Desk) -> None:
     desk.train(POOR)
     desk.promote()
-    before = desk.report(), promotions.read("mien"), tracking.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
+    before = desk.report(), promotions.read("mien"), versions.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
     desk.train(GOOD, "vgg16")
     told = desk.judge()
     assert (told["promoted"], told["judged_only"], told["version"]) == (True, True, "")
     assert "vgg16 (not registered, macro-F1" in told["reason"]
-    after = desk.report(), promotions.read("mien"), tracking.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
+    after = desk.report(), promotions.read("mien"), versions.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
     assert after == before
-    assert len(tracking.versions("mien")) == 1
+    assert len(versions.every("mien")) == 1
     report = desk.promote()
     same = ("promoted", "comparison")
     assert [report[key] for key in same] == [told[key] for key in same]
@@ -266,7 +266,7 @@ def test_a_judgement_says_what_promote_would_decide_and_leaves_everything_as_it_
 def test_a_judgement_without_any_champion_fails_nothing(desk: Desk) -> None:
     desk.train(POOR)
     assert desk.judge()["promoted"]
-    assert tracking.versions("mien") == []
+    assert versions.every("mien") == []
 
 
 def test_the_champion_itself_is_judged_to_be_champion_already(desk: Desk) -> None:
@@ -307,7 +307,7 @@ def test_below_the_floor_the_stage_fails_only_where_there_is_no_champion(desk: D
     with pytest.raises(MienError, match=r"best macro-F1 0\.86 \(cnn\), needs 0\.90"):
         desk.promote(floor=0.9)
     assert (desk.report()["promoted"], desk.report()["champion"]) == (False, None)
-    assert tracking.champion("mien") is None
+    assert versions.champion("mien") is None
     assert desk.promote(floor=0.8)["promoted"]
     desk.train(POOR, "vgg16")
     assert desk.promote(floor=0.9)["champion"]["family"] == "cnn"
@@ -334,7 +334,7 @@ def test_data_that_did_not_pass_promote_nothing(desk: Desk) -> None:
     with pytest.raises(MienError, match="did not pass validation"):
         desk.promote()
     assert broken(desk.report()) == ["validation"]
-    assert tracking.aliases("mien") == {"challenger": "1"}
+    assert versions.aliases("mien") == {"challenger": "1"}
 
 
 def test_a_report_of_another_training_proves_no_parity(desk: Desk) -> None:
@@ -358,23 +358,23 @@ def test_what_was_rolled_back_does_not_come_back_by_itself(desk: Desk) -> None:
     desk.train(GOOD, "vgg16")
     desk.promote()
     promotions.rollback("mien", "Angry users.")
-    assert tracking.aliases("mien") == {"champion": "1"}
+    assert versions.aliases("mien") == {"champion": "1"}
     report = desk.promote()
     assert not report["promoted"]
     assert broken(report) == ["withdrawal"]
     assert "It was taken back before: Angry users (" in report["reason"]
-    assert tracking.aliases("mien") == {"champion": "1", "challenger": "2"}
+    assert versions.aliases("mien") == {"champion": "1", "challenger": "2"}
 
 
 STEPS = [
-    "register",
-    "attach",
-    "set_alias",  # challenger
-    "append",
-    "set_alias 2",  # previous
-    "set_alias 3",  # champion
-    "drop_alias",
-    "attach_to_version",
+    "versions.register",
+    "tracking.attach",
+    "versions.set_alias",  # challenger
+    "versions.append",
+    "versions.set_alias 2",  # previous
+    "versions.set_alias 3",  # champion
+    "versions.drop_alias",
+    "versions.attach",
 ]
 
 
@@ -387,18 +387,18 @@ def test_a_crash_after_any_step_leaves_a_champion_and_the_next_run_completes(
     desk.train(GOOD, "vgg16")
     with crash_after(step):
         desk.promote()
-    serving = tracking.champion("mien")
+    serving = versions.champion("mien")
     assert serving is not None
     assert serving.version in {"1", "2"}
-    tracking.download("mien", serving.version, desk.root / "served")
+    versions.download("mien", serving.version, desk.root / "served")
     report = desk.promote()
     assert report["champion"]["version"] == report["version"] == "2"
-    assert tracking.aliases("mien") == {"champion": "2", "previous": "1"}
+    assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
     assert [(entry.kind, entry.version) for entry in promotions.read("mien").entries] == [
         ("promotion", "1"),
         ("promotion", "2"),
     ]
-    cards = tracking.download("mien", "2", desk.root / "fetched").parent / "cards"
+    cards = versions.download("mien", "2", desk.root / "fetched").parent / "cards"
     assert (cards / "model_card.md").read_bytes() == (desk.root / "cards" / "model_card.md").read_bytes()
     assert "Champion" in (cards / "model_card.md").read_text()
 
@@ -429,7 +429,7 @@ def test_a_champion_that_changes_during_the_judgement_is_the_one_to_beat(
         (report["version"], "promotion", True),
         (report["version"], "refusal", False),
     ]
-    assert tracking.aliases("mien")["champion"] == rival.version
+    assert versions.aliases("mien")["champion"] == rival.version
 
 
 PIPELINE = """
@@ -460,8 +460,8 @@ def test_two_pipelines_at_once_leave_one_champion(desk: Desk) -> None:
     assert sorted(report["promoted"] for report in reports) == [False, True]
     log = promotions.read("mien")
     assert len(log.succession) == 2, "equal models: whoever is first stays"
-    assert tracking.aliases("mien")["champion"] == log.champion
-    assert tracking.aliases("mien")["previous"] == "1"
+    assert versions.aliases("mien")["champion"] == log.champion
+    assert versions.aliases("mien")["previous"] == "1"
 
 
 def test_a_model_trained_elsewhere_gets_a_run_that_stands_in_once(desk: Desk) -> None:

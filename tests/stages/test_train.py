@@ -11,7 +11,7 @@ from mien.errors import MienError
 from mien.files import write_json
 from mien.metrics import accuracy
 from mien.params import Distil, Family, Params
-from mien.registry import tracking
+from mien.registry.store import tracking_uri
 from mien.serving.runtime import Runtime
 from mien.stages import train
 
@@ -50,7 +50,7 @@ def test_a_training_leaves_models_report_and_run_that_agree(short: Params, prepa
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(tracking_uri())
     kept = client.get_run(report["run_id"])
     assert kept.info.status == "FINISHED"
     assert kept.data.params["learning_rate"] == "0.03"

@@ -8,6 +8,7 @@ import pytest
 from mien.errors import MienError
 from mien.params import Family, Params, Tune
 from mien.registry import tracking
+from mien.registry.store import tracking_uri
 from mien.stages import tune
 
 
@@ -25,7 +26,7 @@ def short(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def runs(stage: str) -> list[Any]:
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(tracking_uri())
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     assert experiment is not None
     return list(client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'"))
@@ -59,7 +60,7 @@ def test_the_study_is_drawn_and_kept_with_its_run(short: Params, prepared: Path,
     from mlflow import MlflowClient
 
     (parent,) = runs("tune")
-    kept = {file.path for file in MlflowClient(tracking.tracking_uri()).list_artifacts(parent.info.run_id, "study")}
+    kept = {file.path for file in MlflowClient(tracking_uri()).list_artifacts(parent.info.run_id, "study")}
     assert kept == {f"study/{name}" for name in names}
 
 

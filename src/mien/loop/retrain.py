@@ -21,7 +21,7 @@ from mien.files import read_json
 from mien.loop import outcome as outcomes
 from mien.loop import report, revisions
 from mien.loop.outcome import LOCK, PROMOTION, Outcome
-from mien.registry import promotions, tracking
+from mien.registry import promotions, versions
 
 EVALUATION, BENTO = Path("reports/evaluation.json"), Path("reports/bento.json")
 JUDGEMENT = "judgement.json"
@@ -143,7 +143,7 @@ def known(model: str) -> bool:
     """Whether this registry has judged the winner of the evaluation already."""
     content = read_json(EVALUATION, made_by="dvc repro evaluate")
     winner = content["families"][content["winner"]]["onnx_sha256"]
-    version = tracking.version_with(model, "onnx_sha256", winner)
+    version = versions.find_tagged(model, "onnx_sha256", winner)
     if version is None:
         return False
     log = promotions.read(model)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError
-from mien.registry import provenance, tracking
+from mien.registry import provenance, tracking, versions
 
 BENTO, BATCH = "bento.", "batch."
 """Prefixes of version tags: `bento.<version>` = its tag, `batch.<file>` = its md5; one tag each, so none is lost."""
@@ -61,23 +61,23 @@ def trace(name: str, question: str) -> list[Lineage]:
 
     Raises MienError where nothing does.
     """
-    aliases = tracking.aliases(name)
+    aliases = versions.aliases(name)
     asked = aliases.get(question) or re.sub(r"^v(?=\d+$)", "", question)
     file = Path(question)
     if file.is_file():
         asked = provenance.file_hash(file)
-    versions = tracking.versions(name)
-    found = [(version, what) for version in versions if (what := matched(version, asked))]
+    known = versions.every(name)
+    found = [(version, what) for version in known if (what := matched(version, asked))]
     if not found:
         raise MienError(
             f"Nothing in the registry of {name!r} matches {question!r}. Expected a Bento's tag ({name}:v1-…), a "
-            f"version ({', '.join(version.version for version in versions[-5:]) or 'none yet'}), an alias, a file of "
+            f"version ({', '.join(version.version for version in known[-5:]) or 'none yet'}), an alias, a file of "
             f"data/raw, or at least {SHORTEST} digits of a digest or commit (mien champion lists the versions)."
         )
     return [_lineage(version, what, aliases) for version, what in found]
 
 
-def matched(version: tracking.Version, asked: str) -> str:
+def matched(version: versions.Version, asked: str) -> str:
     """What of a version answers to `asked`; empty if nothing does."""
     if asked == version.version:
         return "version"
@@ -91,7 +91,7 @@ def matched(version: tracking.Version, asked: str) -> str:
     return ", ".join(key for key in keys if digests[key].startswith(asked.lower()))
 
 
-def _lineage(version: tracking.Version, what: str, aliases: Mapping[str, str]) -> Lineage:
+def _lineage(version: versions.Version, what: str, aliases: Mapping[str, str]) -> Lineage:
     tags = version.tags
     return Lineage(
         version=version.version,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from mien.errors import MienError
-from mien.registry import provenance, tracking
+from mien.registry import provenance, versions
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 ABOUT = "Mien's promotion log: each version is one entry, and its tags say who did what and why. Delete none."
@@ -102,8 +102,8 @@ def fold(entries: Sequence[Entry], adopted: Sequence[str] = ()) -> Log:
 
 def read(name: str) -> Log:
     """The log of the model `name`."""
-    entries = [_entry(version) for version in tracking.versions(_log(name))]
-    known = {} if any(entry.kind != "refusal" for entry in entries) else tracking.aliases(name)
+    entries = [_entry(version) for version in versions.every(_log(name))]
+    known = {} if any(entry.kind != "refusal" for entry in entries) else versions.aliases(name)
     return fold(entries, [known[alias] for alias in (PREVIOUS, CHAMPION) if alias in known])
 
 
@@ -112,7 +112,7 @@ def append(name: str, entry: Entry) -> Entry:
     named = replace(entry, id=uuid4().hex, who=entry.who or provenance.who())
     tags = {key: value for key, value in asdict(named).items() if key not in ("number", "when", "void", "facts")}
     texts = {key: str(value) for key, value in tags.items() if value is not None}
-    tracking.append(_log(name), name, entry.version, texts | {"facts": json.dumps(entry.facts)}, ABOUT)
+    versions.append(_log(name), name, entry.version, texts | {"facts": json.dumps(entry.facts)}, ABOUT)
     return read(name).entry(named.id)
 
 
@@ -133,8 +133,8 @@ def settle(name: str) -> bool:
 
 def challenge(name: str, version: str) -> None:
     """Point the alias `challenger` to a version that is about to be judged."""
-    if tracking.aliases(name).get(CHALLENGER) != version:
-        tracking.set_alias(name, CHALLENGER, version)
+    if versions.aliases(name).get(CHALLENGER) != version:
+        versions.set_alias(name, CHALLENGER, version)
 
 
 def rollback(name: str, why: str, to: str | None = None) -> Entry:
@@ -159,20 +159,20 @@ def rollback(name: str, why: str, to: str | None = None) -> Entry:
 
 def _apply(name: str, log: Log) -> bool:
     """One pass; the new champion's predecessor first, so that a rollback is possible as soon as it serves."""
-    known, wanted = tracking.aliases(name), {PREVIOUS: log.previous, CHAMPION: log.champion}
+    known, wanted = versions.aliases(name), {PREVIOUS: log.previous, CHAMPION: log.champion}
     changed = False
     for alias, version in wanted.items():
         if version and known.get(alias) != version:
-            tracking.set_alias(name, alias, version)
+            versions.set_alias(name, alias, version)
             changed = True
     stale = [PREVIOUS] if PREVIOUS in known and not log.previous else []
     stale += [CHALLENGER] if log.champion and known.get(CHALLENGER) == log.champion else []
     for alias in stale:
-        tracking.drop_alias(name, alias)
+        versions.drop_alias(name, alias)
     return changed or bool(stale)
 
 
-def _entry(version: tracking.Version) -> Entry:
+def _entry(version: versions.Version) -> Entry:
     tags = version.tags
     try:
         return Entry(

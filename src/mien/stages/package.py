@@ -17,7 +17,7 @@ import mien
 from mien.errors import MienError
 from mien.files import read_json, swap, write_json
 from mien.params import Params
-from mien.registry import lineage, tracking
+from mien.registry import lineage, versions
 from mien.serving import detector_file, detectors
 from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
 from mien.windows import PROFILE_FILE
@@ -31,7 +31,7 @@ def run(
     The previous champion stays until the new one and its Bento are whole. Raises MienError without a champion.
     """
     name = read_json(promotion, made_by="dvc repro promote")["model"]
-    version = tracking.champion(name)
+    version = versions.champion(name)
     if version is None:
         raise MienError(f"No version of {name!r} is champion in MLflow. Promote one: dvc repro promote.")
     champion.parent.mkdir(parents=True, exist_ok=True)
@@ -40,14 +40,14 @@ def run(
         card = fetch(name, version, fresh, _detector_file(params.package.detector, champion.parent), params)
         tag, path = build(fresh, bentofile, card)
         swap(fresh, champion)
-    tracking.tag_version(name, version.version, lineage.bento_tags(tag))
+    versions.tag(name, version.version, lineage.bento_tags(tag))
     write_json(report, _report(card, tag, path))
 
 
-def fetch(name: str, version: tracking.Version, folder: Path, detector: Path | None, params: Params) -> Card:
+def fetch(name: str, version: versions.Version, folder: Path, detector: Path | None, params: Params) -> Card:
     """Make `folder` a champion's folder: the version's ONNX file, YuNet where it is at hand, and the card."""
     tags, downloads = version.tags, folder.parent / "downloaded"
-    onnx = tracking.download(name, version.version, downloads)
+    onnx = versions.download(name, version.version, downloads)
     data = onnx.read_bytes()
     wanted = tags.get("onnx_sha256", "")
     if wanted and hashlib.sha256(data).hexdigest() != wanted:

@@ -19,11 +19,12 @@ from mien.emotions import FACE_SIZE
 from mien.errors import MienError
 from mien.files import read_json, rounded, write_json
 from mien.params import Params
-from mien.registry import card, data_card, gate, lineage, model_card, promotions, tracking
+from mien.registry import card, data_card, gate, lineage, model_card, promotions, tracking, versions
 from mien.registry.card import Facts
 from mien.registry.gate import Case, Comparison, Exam, Verdict
 from mien.registry.promotions import Entry, Log
-from mien.registry.tracking import Version
+from mien.registry.store import MODEL_FILE
+from mien.registry.versions import Version
 from mien.serving import views
 from mien.serving.runtime import Runtime
 from mien.serving.views import ONCE, Tta, Way
@@ -76,7 +77,7 @@ def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
     card.write(folder, "model_card", model_card.make(facts))
     card.write(folder, "data_card", data_card.make(facts))
     write_json(folder / PROFILE_FILE, training_profile(challenger, inputs.prepared))
-    tracking.attach_to_version(name, challenger.version, folder, "cards", model_card.summary(facts))
+    versions.attach(name, challenger.version, folder, "cards", model_card.summary(facts))
     if told["champion"] is None:
         raise MienError(told["reason"])
 
@@ -85,12 +86,12 @@ def judge(inputs: Inputs, report: Path, params: Params) -> None:
     """Write what `run` would decide now, and leave registry, log, aliases and cards as they are."""
     content, name = _evaluated(inputs), params.promote.model
     onnx, tags = _winner(content, inputs)
-    known = tracking.version_with(name, "onnx_sha256", tags["onnx_sha256"])
+    known = versions.find_tagged(name, "onnx_sha256", tags["onnx_sha256"])
     family, version = content["winner"], known.version if known else ""
     training, run_id = optional(inputs.train_reports / f"{family}.json"), content["families"][family]["run_id"]
     challenger = Challenger(version, family, run_id, onnx, tags, training, content)
     faces, log = dataset.read_split(inputs.prepared, "validation").without_leaks(), promotions.read(name)
-    champion = tracking.version(name, log.champion) if log.champion else None
+    champion = versions.find(name, log.champion) if log.champion else None
     exam = sit(version, onnx, tags, faces, params)
     if _same(champion, challenger):
         told = _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished=False)
@@ -106,7 +107,7 @@ def register(content: Mapping[str, Any], inputs: Inputs, name: str) -> Challenge
     scores = {f"validation_{key}": content["families"][family]["validation"][key] for key in METRICS}
     scores |= {f"test_{key}": content["test"][key] for key in METRICS}
     run_id = _run_of(content, onnx, name)
-    version = tracking.register(name, run_id, tags, scores)
+    version = versions.register(name, run_id, tags, scores)
     tracking.attach(run_id, inputs.plots, "evaluation")
     training = optional(inputs.train_reports / f"{family}.json")
     return Challenger(version, family, run_id, onnx, tags, training, content)
@@ -122,7 +123,7 @@ def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: boo
     exam = sit(challenger.version, challenger.onnx, challenger.tags, faces, params)
     for _ in range(ATTEMPTS):
         log = promotions.read(name)
-        champion = tracking.version(name, log.champion) if log.champion else None
+        champion = versions.find(name, log.champion) if log.champion else None
         if _same(champion, challenger):
             return _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished)
         promotions.challenge(name, challenger.version)
@@ -157,10 +158,10 @@ def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params:
     return gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
 
 
-def sit_again(name: str, champion: tracking.Version, faces: Split, params: Params) -> Exam:
+def sit_again(name: str, champion: versions.Version, faces: Split, params: Params) -> Exam:
     """Score the champion anew: its old scores may be of other faces, and the tests want its answer to each."""
     with TemporaryDirectory() as folder:
-        onnx = tracking.download(name, champion.version, Path(folder) / "model")
+        onnx = versions.download(name, champion.version, Path(folder) / "model")
         return sit(champion.version, onnx, champion.tags, faces, params)
 
 
@@ -249,7 +250,7 @@ def _evaluated(inputs: Inputs) -> dict[str, Any]:
 def _winner(content: Mapping[str, Any], inputs: Inputs) -> tuple[Path, dict[str, str]]:
     """The winner's file, if it is the one that was evaluated, and the tags that its version is to have."""
     family, data = content["winner"], content["data"]
-    onnx, entry = inputs.models / family / tracking.MODEL_FILE, content["families"][family]
+    onnx, entry = inputs.models / family / MODEL_FILE, content["families"][family]
     sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest() if onnx.exists() else "no file"
     if sha256 != entry["onnx_sha256"]:
         raise MienError(f"{onnx} is not the file that was evaluated. Evaluate it: dvc repro evaluate.")
@@ -291,7 +292,7 @@ def _run_of(content: Mapping[str, Any], onnx: Path, name: str) -> str:
     entry = content["families"][family]
     if tracking.exists(entry["run_id"]):
         return str(entry["run_id"])
-    if known := tracking.version_with(name, "onnx_sha256", entry["onnx_sha256"]):
+    if known := versions.find_tagged(name, "onnx_sha256", entry["onnx_sha256"]):
         return known.run_id
     tags = {"family": family, "stage": "train", "imported_from_run": entry["run_id"]}
     with tracking.run(name, f"{family} (imported)", tags=tags) as stand_in:
