@@ -158,7 +158,7 @@ def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params:
     return gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
 
 
-def sit_again(name: str, champion: versions.Version, faces: Split, params: Params) -> Exam:
+def sit_again(name: str, champion: Version, faces: Split, params: Params) -> Exam:
     """Score the champion anew: its old scores may be of other faces, and the tests want its answer to each."""
     with TemporaryDirectory() as folder:
         onnx = versions.download(name, champion.version, Path(folder) / "model")
