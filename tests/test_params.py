@@ -28,7 +28,7 @@ STUDENT: dict[str, Any] = {
 
 def test_a_student_is_a_candidate_like_any_family(tmp_path: Path) -> None:
     loaded = load(changed(tmp_path, {"students": {"small": STUDENT}, "families": {"vgg16": {"seed": 11}}}))
-    assert list(loaded.candidates) == [*loaded.families, "small", "student", "student_8"]
+    assert list(loaded.candidates) == [*loaded.families, "small", "student", "student_8", "student_9"]
     distil = loaded.family("small").distil
     assert distil is not None
     assert (set(distil.teachers), distil.temperature, distil.weight) == ({"cnn", "vgg16"}, 2.0, 0.7)

@@ -121,10 +121,12 @@ def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], path
     with _style():
         figure = _figure(12, 4)
         for axes, (title, training, validation) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-            for (family, history), colour in zip(histories.items(), COLOURS, strict=False):
+            for place, (family, history) in enumerate(histories.items()):
+                # Where colours come round again, dots on the line tell the families apart.
+                colour, marker = COLOURS[place % len(COLOURS)], ("", ".", "x", "+")[place // len(COLOURS) % 4]
                 _curve(axes, history.get(training, ()), colour, linestyle=(0, (3, 2)), linewidth=1, alpha=0.7)
-                _curve(axes, history.get(validation, ()), colour, linewidth=1.8)
-                axes.plot([], [], color=colour, label=family)
+                _curve(axes, history.get(validation, ()), colour, marker, linewidth=1.8, markersize=5)
+                axes.plot([], [], color=colour, marker=marker, markersize=5, label=family)
             axes.set(title=title, xlabel="epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(visible=True)
@@ -132,7 +134,7 @@ def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], path
         if first:
             # An untrained network's validation loss can be many times that, and would flatten all curves.
             figure.axes[0].set_ylim(top=1.15 * first)
-        figure.axes[-1].legend(loc="lower right")
+        figure.axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
         _save(figure, path, "Learning curves: validation solid, training dashed", note)
 
 
@@ -383,10 +385,10 @@ def _canvas(shape: tuple[int, ...], top: int, left: int = 44, bottom: int = 12) 
     return figure, axes
 
 
-def _curve(axes: "Axes", values: Sequence[float], colour: str, **style: Any) -> None:
+def _curve(axes: "Axes", values: Sequence[float], colour: str, marker: str = "", **style: Any) -> None:
     if len(values):
         # A lone epoch has no line to draw.
-        marker = "o" if len(values) == 1 else ""
+        marker = "o" if len(values) == 1 else marker
         axes.plot(range(1, len(values) + 1), values, color=colour, marker=marker, **style)
 
 
