@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from mien import ablations
+from mien.cli import main
 from mien.demo import overlaid
 from mien.params import load
 from mien.scores import by_recipe
@@ -55,3 +57,20 @@ def test_each_recipe_of_the_overlay_has_the_same_seeds_and_differs_in_one_thing(
     groups = by_recipe(trained)
     assert all(set(group) == {7, 8} for group in groups)
     assert len(groups) == len(params.families) / 2, "no change is without effect"
+
+
+def test_the_command_draws_and_tells_without_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def compare(*arguments: Any) -> dict[str, Any]:
+        asked.append(arguments)
+        return FAMILIES
+
+    monkeypatch.setattr(ablations, "compare", compare)
+    options = {"--folder": tmp_path / "new", "--raw": tmp_path / "raw", "--report": tmp_path / "ablations.json"}
+    plot = tmp_path / "ablations.png"
+    words = [str(word) for option in {**options, "--plot": plot}.items() for word in option]
+    result = CliRunner().invoke(main, ["ablations", *words])
+    assert asked == [(ablations.OVERLAY, *options.values())], "nothing asks for the test split"
+    assert plot.exists()
+    assert result.stdout.splitlines()[-1].startswith("ema                   58.0%")

@@ -2,16 +2,18 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from mien import baselines
+from mien import baselines, comparison, demo
 from mien.cli import main
 from mien.data.dataset import Split
 from mien.demo import overlaid
+from mien.files import read_json
 from mien.learning import models
 from mien.learning.training import Plan, train
 from mien.params import Params, load
@@ -88,6 +90,30 @@ def test_every_preset_in_the_report_is_told_with_its_test_scores() -> None:
         "preset                  accuracy  macro-F1  accuracy  no leaks   parameters    GMAC   trained",
         "two_conv_128               50.0%     0.400     50.0%     45.0%    1,234,567   0.013     2 min",
     ]
+
+
+def test_the_command_trains_the_presets_named_and_keeps_and_tells_their_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, report = tmp_path / "raw", tmp_path / "reports" / "baselines.json"
+    raw.mkdir()
+    (raw / "faces.parquet").touch()
+    scores = {"accuracy": 0.5, "macro_f1": 0.4, "without_leaks": {"accuracy": 0.45}}
+    told = {"validation": scores, "test": scores, "parameters": 7, "gmac": 0.01, "seconds": 90, "data": {"digest": "a"}}
+    asked: list[tuple[str, bool]] = []
+
+    def tell(name: str, _folder: Path, _params: Params, test: bool) -> dict[str, Any]:
+        asked.append((name, test))
+        return told
+
+    for module in (comparison, demo):
+        monkeypatch.setattr(module, "call", lambda *_: None)
+    monkeypatch.setattr(comparison, "tell", tell)
+    command = ["baselines", "--folder", str(tmp_path / "new"), "--raw", str(raw), "--report", str(report)]
+    result = CliRunner().invoke(main, [*command, "--only", "two_conv_128"])
+    assert asked == [("two_conv_128", True)]
+    assert read_json(report, made_by="") == {"families": {"two_conv_128": told}}
+    assert result.stdout.splitlines()[-1].startswith("two_conv_128               50.0%")
 
 
 def test_without_faces_the_message_says_how_to_fetch_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

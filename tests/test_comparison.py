@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mien import comparison
+from mien import comparison, demo
 from mien.data import dataset
 from mien.errors import MienError
 from mien.files import read_json, write_json
@@ -25,7 +25,8 @@ class Bench:
         self.raw.mkdir()
         (self.raw / "faces.parquet").touch()
         self.digest, self.commands = "a1", list[list[str]]()
-        patch.setattr(comparison, "call", lambda command, _: self.commands.append(command[3:]))
+        for module in (comparison, demo):
+            patch.setattr(module, "call", lambda command, _: self.commands.append(command[3:]))
         patch.setattr(comparison, "tell", self.tell)
 
     def tell(self, name: str, *_: Any) -> dict[str, Any]:

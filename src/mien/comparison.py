@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mien.data import dataset
-from mien.demo import call, lay_out
+from mien.demo import call, lay_out, make_dvc
 from mien.errors import MienError
 from mien.files import read_json, rounded, write_json
 from mien.panel import Panel
 from mien.params import Params, load
-from mien.scores import clean_first
 from mien.serving.views import ONCE
 
 TOLD = ("params", "seed", "parameters", "gmac", "epochs", "best_epoch", "seconds", "hardware", "data", "run_id")
@@ -33,8 +32,7 @@ def compare(
     params = load(folder / "params.yaml")
     if unknown := [name for name in only if name not in params.families]:
         raise MienError(f"There is no recipe {', '.join(unknown)} in {overlay}: expected {', '.join(params.families)}.")
-    if not (folder / ".dvc").exists():
-        call([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], folder)
+    make_dvc(folder)
     shutil.copytree(raw, folder / "data/raw", dirs_exist_ok=True)
     kept = read_json(report, made_by=f"mien {overlay.stem}")["families"] if report.exists() else {}
     for name in only or params.families:
@@ -53,7 +51,7 @@ def tell(name: str, folder: Path, params: Params, test: bool) -> dict[str, Any]:
     trained = read_json(folder / f"reports/train/{name}.json", made_by=f"dvc repro train@{name}")
     panel = Panel({name: folder / "models" / name / "model.onnx"})
     panel.splits["validation"] = dataset.read_split(folder / "data/prepared", "validation")
-    told = {"validation": clean_first(panel.answer([name], "validation"), panel.splits["validation"], params)}
+    told = {"validation": panel.validate([name], params)}
     if test:
         panel.splits["test"] = dataset.read_split(folder / "data/prepared", "test")
         told["test"] = panel.exam([name], ONCE, params)

@@ -38,13 +38,10 @@ def run(folder: Path) -> None:
     """Lay out `folder`, draw the sample, reproduce every stage, then ask the packaged service about one face."""
     started = time.monotonic()
     lay_out(folder)
-    mien = [sys.executable, "-m", "mien"]
-    dvc = [sys.executable, "-m", "dvc"]
-    if not (folder / ".dvc").exists():
-        call([*dvc, "init", "--quiet", "--no-scm"], folder)
+    make_dvc(folder)
     if not list((folder / "data/raw").glob("*.parquet")):
-        call([*mien, "fetch", "sample"], folder)
-    call([*dvc, "repro"], folder)
+        call([sys.executable, "-m", "mien", "fetch", "sample"], folder)
+    call([sys.executable, "-m", "dvc", "repro"], folder)
     face = write_face(folder)
     with service(folder) as address:
         answer = ask(address, face)
@@ -75,6 +72,12 @@ def overlaid(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """The parameters with `changes` laid over them, and of the families those alone that `changes` names."""
     merged = merge(params, changes)
     return merged | {"families": {name: merged["families"][name] for name in changes["families"]}}
+
+
+def make_dvc(folder: Path) -> None:
+    """Let `folder` be a DVC project of its own, without Git, if it is none yet."""
+    if not (folder / ".dvc").exists():
+        call([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], folder)
 
 
 def call(command: list[str], folder: Path) -> None:

@@ -58,10 +58,10 @@ def run(
     trained = {family: _read_training(train_reports, family, info, params) for family in params.candidates}
     panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
     panel.splits["validation"] = dataset.read_split(prepared, "validation")
-    judged = {family: validate(panel, [family], params) for family in panel.paths}
+    judged = {family: panel.validate([family], params) for family in panel.paths}
     winner = select(judged)
     way, tried = choose_way(panel, winner, params)
-    ensembles = {name: validate(panel, members, params) for name, members in params.evaluate.ensembles.items()}
+    ensembles = {name: panel.validate(members, params) for name, members in params.evaluate.ensembles.items()}
     # From here on the test split is open, and nothing is chosen any more.
     panel.splits["test"] = dataset.read_split(prepared, "test")
     opinion = read_votes(votes, prepared, panel.splits["test"])
@@ -83,11 +83,6 @@ def run(
         "runtime": {"backend": runtime.backend, "precision": runtime.precision},
     }
     write_json(report, rounded(content))
-
-
-def validate(panel: Panel, families: Sequence[str], params: Params) -> dict[str, Any]:
-    """Scores on clean validation faces, and on all of them, of one family or of several together."""
-    return scores.clean_first(panel.answer(families, "validation"), panel.splits["validation"], params)
 
 
 def select(validation: Scores) -> str:
