@@ -16,7 +16,8 @@ from urllib.request import urlopen
 import pytest
 
 from mien.params import Params, load
-from mien.registry import tracking, versions
+from mien.registry import tracking
+from mien.registry.tracking import versions
 
 ROOT = Path(__file__).parent.parent
 

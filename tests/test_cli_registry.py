@@ -10,8 +10,9 @@ from click.testing import CliRunner, Result
 
 from mien.cli import main
 from mien.errors import MienError
-from mien.registry import promotions, tracking, versions
+from mien.registry import promotions, tracking
 from mien.registry.promotions import Entry
+from mien.registry.tracking import versions
 from mien.stages import package
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ from mien.files import write_json
 from mien.learning import training
 from mien.params import Family, Params
 from mien.registry import unsent
-from mien.registry.store import connect
+from mien.registry.tracking.store import connect
 from mien.stages import train, tune
 
 

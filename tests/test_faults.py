@@ -19,7 +19,8 @@ import yaml
 from mien.data import sources
 from mien.demo import lay_out
 from mien.errors import MienError
-from mien.registry import promotions, tracking, versions
+from mien.registry import promotions, tracking
+from mien.registry.tracking import versions
 
 ROOT = Path(__file__).parent.parent
 

@@ -26,7 +26,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def champion(params: Path, last: int, as_json: bool) -> None:
     """Show champion, previous, challenger and the promotion log."""
     name = load(params).promote.model
-    from mien.registry import promotions, versions
+    from mien.registry import promotions
+    from mien.registry.tracking import versions
 
     log, aliases = promotions.read(name), versions.aliases(name)
     stood = {"champion": log.champion, "previous": log.previous, "challenger": aliases.get("challenger")}

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from mien.loop import batches, story
-from mien.registry import promotions, versions
+from mien.registry import promotions
+from mien.registry.tracking import versions
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))

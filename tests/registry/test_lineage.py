@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mien.errors import MienError
-from mien.registry import lineage, provenance, tracking, versions
+from mien.registry import lineage, provenance, tracking
+from mien.registry.tracking import versions
 
 LOCK = """
 schema: '2.0'

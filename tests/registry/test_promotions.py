@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy.orm import Session
 
 from mien.errors import MienError
-from mien.registry import promotions, tracking, versions
+from mien.registry import promotions, tracking
 from mien.registry.promotions import Entry, fold
-from mien.registry.store import tracking_uri
+from mien.registry.tracking import versions
+from mien.registry.tracking.store import tracking_uri
 
 
 def entry(number: int, kind: Any, version: str, after: int, champion: str | None = None) -> Entry:

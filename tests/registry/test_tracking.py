@@ -12,7 +12,7 @@ import pytest
 
 from mien.errors import MienError
 from mien.registry import tracking
-from mien.registry.store import tracking_uri
+from mien.registry.tracking.store import tracking_uri
 
 
 def stored(run_id: str) -> Any:
@@ -143,5 +143,5 @@ def test_only_a_run_that_the_store_has_exists() -> None:
 
 
 def test_importing_the_modules_loads_no_mlflow() -> None:
-    code = "import sys, mien.registry.tracking, mien.registry.versions; sys.exit('mlflow' in sys.modules)"
+    code = "import sys, mien.registry.tracking, mien.registry.tracking.versions; sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

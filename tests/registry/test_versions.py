@@ -1,4 +1,4 @@
-"""mien.registry.versions against a real MLflow database in a folder of its own."""
+"""mien.registry.tracking.versions against a real MLflow database in a folder of its own."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from mien.errors import MienError
-from mien.registry import tracking, versions
+from mien.registry import tracking
+from mien.registry.tracking import versions
 
 
 @pytest.fixture

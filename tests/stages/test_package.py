@@ -15,7 +15,7 @@ import pytest
 
 from mien.errors import MienError
 from mien.params import Params
-from mien.registry import versions
+from mien.registry.tracking import versions
 from mien.serving import detector_file
 from mien.serving.champion import CHAMPION_VARIABLE, Card, read_card
 from mien.stages import package

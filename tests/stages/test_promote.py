@@ -22,7 +22,8 @@ from mien.emotions import SPLITS
 from mien.errors import MienError
 from mien.files import write_json
 from mien.params import Params
-from mien.registry import promotions, tracking, versions
+from mien.registry import promotions, tracking
+from mien.registry.tracking import versions
 from mien.serving.runtime import Runtime
 from mien.stages import promote
 from mien.stages.promote import Inputs

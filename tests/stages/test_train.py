@@ -11,7 +11,7 @@ from mien.errors import MienError
 from mien.files import write_json
 from mien.metrics import accuracy
 from mien.params import Distil, Family, Params
-from mien.registry.store import tracking_uri
+from mien.registry.tracking.store import tracking_uri
 from mien.serving.runtime import Runtime
 from mien.stages import train
 

@@ -8,7 +8,7 @@ import pytest
 from mien.errors import MienError
 from mien.params import Family, Params, Tune
 from mien.registry import tracking
-from mien.registry.store import tracking_uri
+from mien.registry.tracking.store import tracking_uri
 from mien.stages import tune
 
 

@@ -21,7 +21,8 @@ from mien.files import read_json
 from mien.loop import outcome as outcomes
 from mien.loop import report, revisions
 from mien.loop.outcome import LOCK, PROMOTION, Outcome
-from mien.registry import promotions, versions
+from mien.registry import promotions
+from mien.registry.tracking import versions
 
 EVALUATION, BENTO = Path("reports/evaluation.json"), Path("reports/bento.json")
 JUDGEMENT = "judgement.json"

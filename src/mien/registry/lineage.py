@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError
-from mien.registry import provenance, tracking, versions
+from mien.registry import provenance, tracking
+from mien.registry.tracking import versions
 
 BENTO, BATCH = "bento.", "batch."
 """Prefixes of version tags: `bento.<version>` = its tag, `batch.<file>` = its md5; one tag each, so none is lost."""

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from mien.errors import MienError
-from mien.registry import provenance, versions
+from mien.registry import provenance
+from mien.registry.tracking import versions
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 ABOUT = "Mien's promotion log: each version is one entry, and its tags say who did what and why. Delete none."

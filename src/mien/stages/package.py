@@ -17,7 +17,8 @@ import mien
 from mien.errors import MienError
 from mien.files import read_json, swap, write_json
 from mien.params import Params
-from mien.registry import lineage, versions
+from mien.registry import lineage
+from mien.registry.tracking import versions
 from mien.serving import detector_file, detectors
 from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
 from mien.windows import PROFILE_FILE

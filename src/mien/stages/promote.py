@@ -19,12 +19,13 @@ from mien.emotions import FACE_SIZE
 from mien.errors import MienError
 from mien.files import read_json, rounded, write_json
 from mien.params import Params
-from mien.registry import card, data_card, gate, lineage, model_card, promotions, tracking, versions
+from mien.registry import card, data_card, gate, lineage, model_card, promotions, tracking
 from mien.registry.card import Facts
 from mien.registry.gate import Case, Comparison, Exam, Verdict
 from mien.registry.promotions import Entry, Log
-from mien.registry.store import MODEL_FILE
-from mien.registry.versions import Version
+from mien.registry.tracking import versions
+from mien.registry.tracking.store import MODEL_FILE
+from mien.registry.tracking.versions import Version
 from mien.serving import views
 from mien.serving.runtime import Runtime
 from mien.serving.views import ONCE, Tta, Way

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import MienError
-from mien.registry.store import (
+from mien.registry.tracking.store import (
     MODEL_FILE,
     MODEL_URI,
     answering,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
 from mien.registry import provenance
-from mien.registry.store import (
+from mien.registry.tracking.store import (
     MODEL_FILE,
     MODEL_URI,
     answering,
