@@ -74,7 +74,7 @@ def keras_model(path: Path) -> tuple[Classifier, Classifier]:
     family = champion.read_card(champion.SHIPPED).family
     architecture, _ = load(Path(__file__).parents[1] / "params.yaml").training(family)
     network = models.build(architecture)
-    training.export(network, architecture, path)
+    training.export(network, path)
     function = tf.function(lambda faces: network(faces, training=False))
     return lambda faces: network.predict(faces, verbose=0, batch_size=64), lambda faces: function(faces).numpy()
 

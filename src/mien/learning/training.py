@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -126,14 +126,19 @@ def predict(network: keras.Model, split: Split) -> NDArray[np.float32]:
     return np.asarray(answers[: len(split)], np.float32)
 
 
-def export(network: keras.Model, architecture: Architecture, path: Path) -> None:
-    """Write the network as ONNX: faces `(n, 48, 48, 1)` float32 → probabilities `(n, 7)`, n free; in float32."""
-    plain = models.build(architecture)
-    plain.set_weights(network.get_weights())
-    plain(np.zeros((1, *plain.input_shape[1:]), np.float32))
+def in_float32(result: Result, architecture: Architecture) -> Result:
+    """The same weights in float32 on one device, however they were trained: what is kept, judged and served."""
+    network = models.build(architecture)
+    network.set_weights(result.network.get_weights())
+    return replace(result, network=network)
+
+
+def export(network: keras.Model, path: Path) -> None:
+    """Write a network in float32 as ONNX: faces `(n, 48, 48, 1)` float32 → probabilities `(n, 7)`, n free."""
+    network(np.zeros((1, *network.input_shape[1:]), np.float32), training=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)  # Keras asks NumPy for a relic
-        write_file(path, lambda target: plain.export(str(target), format="onnx", verbose=False))
+        write_file(path, lambda target: network.export(str(target), format="onnx", verbose=False))
 
 
 def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:

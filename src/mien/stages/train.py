@@ -16,7 +16,7 @@ from mien.learning import hardware
 from mien.learning.checkpoints import History
 from mien.learning.cost import macs
 from mien.learning.distillation import Lessons
-from mien.learning.training import Plan, Result, export, predict, train
+from mien.learning.training import Plan, Result, export, in_float32, predict, train
 from mien.metrics import accuracy, macro_f1, uar
 from mien.params import Params
 from mien.registry import tracking
@@ -51,7 +51,7 @@ def run(
         tracked.log_params(_flat(plan))
         tracked.log_dataset(info["name"], info["digest"], len(plan.training))
         telling = Telling(tracked, plan)
-        result = train(plan, checkpoints, telling, bar=sys.stdout.isatty())
+        result = in_float32(train(plan, checkpoints, telling, bar=sys.stdout.isatty()), architecture)
         if not resumed:
             telling.catch_up(result.state.history)
         written = _write(result, plan, model)
@@ -97,7 +97,7 @@ def _write(result: Result, plan: Plan, model: Path) -> dict[str, Any]:
     """Both files of the model, and how far their answers differ on validation faces."""
     onnx = model / "model.onnx"
     write_file(model / "model.keras", result.network.save)
-    export(result.network, plan.architecture, onnx)
+    export(result.network, onnx)
     content = onnx.read_bytes()
     return {
         "onnx": {
@@ -113,7 +113,7 @@ def _parity(result: Result, onnx: Path, plan: Plan) -> float:
     faces = plan.validation.take(np.arange(min(256, len(plan.validation))))
     served = Runtime(onnx, backend="onnxruntime").predict(faces.images.astype(np.float32))
     difference = float(np.abs(served - predict(result.network, faces)).max())
-    if not difference <= (PARITY if plan.precision == "float32" else 10 * PARITY):
+    if not difference <= PARITY:
         raise MienError(
             f"{onnx} answers otherwise than the trained model: probabilities differ by up to {difference:.2g}, "
             f"expected at most {PARITY:g}. Train again; if it stays, report which layer was added."

@@ -21,10 +21,11 @@ class Network(Protocol):
 
 def resize(faces: Tensor, architecture: Architecture) -> Tensor:
     """The face at the network's own input size."""
-    from keras import layers
+    from keras import ops
 
     size = architecture.input_size
-    return faces if faces.shape[1] == size else layers.Resizing(size, size, interpolation="bilinear")(faces)
+    # Not layers.Resizing: in a call that does not say whether it trains, as an export's, it makes all layers train.
+    return faces if faces.shape[1] == size else ops.image.resize(faces, (size, size), interpolation="bilinear")
 
 
 def normalise(x: Tensor) -> Tensor:
