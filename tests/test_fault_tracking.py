@@ -126,9 +126,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     epochs: list[int] = []
     fit = training._fit_epoch
 
-    def counted(learner: Any, plan: Any, state: Any, bar: bool) -> dict[str, float]:
+    def counted(learner: Any, plan: Any, state: Any, *rest: Any) -> dict[str, float]:
         epochs.append(state.epoch + 1)
-        return fit(learner, plan, state, bar)
+        return fit(learner, plan, state, *rest)
 
     monkeypatch.setattr(training, "_fit_epoch", counted)
     return epochs

@@ -215,6 +215,12 @@ def test_the_exported_file_answers_like_the_network_in_float32(tmp_path: Path, s
         np.testing.assert_allclose(served, training.predict(trained.network, faces(n)), atol=0.05)
 
 
+def test_averages_of_the_weights_are_judged_and_not_trained_on() -> None:
+    plain, averaged = train(plan(epochs=3)), train(plan(epochs=3, ema=0.9))
+    assert averaged.state.history["loss"] == plain.state.history["loss"]
+    assert averaged.state.history["val_loss"] != plain.state.history["val_loss"]
+
+
 def test_a_state_remembers_its_best_epoch() -> None:
     state = State("plan")
     for score in (0.3, 0.5, 0.4):

@@ -4,7 +4,6 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -101,12 +100,13 @@ def _train(plan: Plan, keeper: Checkpoints | None, on_epoch: OnEpoch | None, bar
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
     while state.epoch < plan.recipe.epochs and not _patience_is_over(state, plan.recipe):
         started = time.monotonic()
-        numbers = _fit_epoch(learner, plan, state, bar)
-        with _averaged(learner):
-            numbers |= _validate(network, plan.validation)
-            state.record(numbers, time.monotonic() - started)
-            if state.best == state.epoch:
-                best = network.get_weights()
+        last = LastStep()
+        numbers = _fit_epoch(learner, plan, state, bar, last)
+        numbers |= _validate(network, plan.validation)
+        state.record(numbers, time.monotonic() - started)
+        if state.best == state.epoch:
+            best = network.get_weights()
+        last.restore()
         if keeper:
             keeper.keep(learner, best, state)
         if on_epoch:
@@ -165,14 +165,28 @@ def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
     return network, learner
 
 
-def _fit_epoch(learner: keras.Model, plan: Plan, state: State, bar: bool) -> dict[str, float]:
+class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
+    """The weights of an epoch's last step: `fit` ends with the optimiser's averages in their place, if it keeps any."""
+
+    def on_epoch_end(self, *_: Any) -> None:
+        """Take a copy of them."""
+        variables = self.model.trainable_variables if self.model.optimizer.use_ema else []
+        self.weights = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+
+    def restore(self) -> None:
+        """Put them back, because the averages are to be judged and kept, but not trained on."""
+        for variable, weights in zip(self.model.trainable_variables, self.weights, strict=False):
+            variable.assign(weights)
+
+
+def _fit_epoch(learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep) -> dict[str, float]:
     for number, generator in enumerate(_generators(learner)):
         # Draws depend on the epoch and not on what was drawn before, so that a resumed training draws the same.
         generator.state.assign(np.array([plan.seed + number, state.epoch], dtype=generator.state.dtype))
     if plan.recipe.schedule == "plateau":
         learner.optimizer.learning_rate = plan.recipe.learning_rate * plateau(state.history.get("val_macro_f1", []))
     batches = Batches(plan.training, plan.recipe, plan.seed, state.epoch)
-    logs = learner.fit(batches, verbose=1 if bar else 0, shuffle=False).history
+    logs = learner.fit(batches, verbose=1 if bar else 0, shuffle=False, callbacks=[last]).history
     rate = float(keras.ops.convert_to_numpy(learner.optimizer.learning_rate))
     return {"loss": logs["loss"][0], "accuracy": logs["accuracy"][0], "learning_rate": rate}
 
@@ -186,18 +200,6 @@ def _validate(network: keras.Model, validation: Split) -> dict[str, float]:
         "val_accuracy": float(accuracy(labels, guesses)),
         "val_macro_f1": float(macro_f1(labels, guesses)),
     }
-
-
-@contextmanager
-def _averaged(learner: keras.Model) -> Iterator[None]:
-    """Inside, the network carries the moving average of its weights, where the optimiser keeps one."""
-    variables = learner.trainable_variables if learner.optimizer.use_ema else []
-    raw = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-    if variables:
-        learner.optimizer.finalize_variable_values(variables)
-    yield
-    for variable, value in zip(variables, raw, strict=True):
-        variable.assign(value)
 
 
 def _patience_is_over(state: State, recipe: Training) -> bool:
