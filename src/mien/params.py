@@ -113,7 +113,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Distil:
-    """What a student learns from beside the labels: the mean answer of its teachers to the very face that it sees.
+    """What a student learns from beside the labels: its teachers' answers to the very faces that it sees.
 
     DVC counts dependencies in dvc.yaml, so `teachers` always has TEACHERS places; a family named again counts once.
     Answers of both sides are softened by `temperature`; `weight` is the teachers' share of the loss. The student begins

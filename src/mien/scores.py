@@ -102,10 +102,15 @@ def second_opinion(
 
 
 def by_recipe(trained: Mapping[str, Mapping[str, Any]]) -> list[dict[int, str]]:
-    """Families by seed, in groups that were trained with the same values of everything else."""
+    """Families by seed, in groups that were trained with the same values of everything else.
+
+    Students that start from different seeds of one recipe share theirs.
+    """
     groups: dict[str, dict[int, str]] = {}
     for family, content in trained.items():
-        recipe = repr((content["params"], content.get("distil")))
+        lessons = dict(content.get("distil", {}))
+        start = lessons.pop("start", None)
+        recipe = repr((content["params"], lessons, trained[start]["params"] if start else None))
         groups.setdefault(recipe, {}).setdefault(content["seed"], family)
     return list(groups.values())
 

@@ -269,14 +269,24 @@ def test_teachers_stay_as_they_were_and_out_of_the_students_file(tmp_path: Path)
 
 
 def test_the_teachers_part_of_the_loss_is_theirs_alone(tmp_path: Path) -> None:
-    layer = Teaching(lessons(tmp_path, weight=0.5, temperature=3.0))
+    layer = Teaching(lessons(tmp_path, weight=0.5, temperature=3.0), "float32")
     some = faces(5).images.astype(np.float32)
-    layer(some, layer.taught(some), training=True)
+    in_turn = np.stack([np.asarray(layer.teachers[i % 2](some[i : i + 1]))[0] for i in range(5)])
+    layer(some, in_turn, training=True)
     assert float(layer.losses[0]) == pytest.approx(0, abs=1e-5), "who answers like the teachers has nothing to learn"
+    layer(some, in_turn[::-1], training=True)
+    assert float(layer.losses[-1]) > 1e-3, "each face has its teacher"
     even = np.full((5, 7), 1 / 7, np.float32)
     layer(some, even, training=True)
     assert float(layer.losses[-1]) > 0
     np.testing.assert_array_equal(np.asarray(layer(some, even, training=False)), even)
+
+
+def test_teachers_compute_in_the_precision_of_the_training(tmp_path: Path) -> None:
+    told, some = lessons(tmp_path), faces(64).images.astype(np.float32)
+    exact, quick = (Teaching(told, policy).teachers[0](some) for policy in ("float32", "mixed_bfloat16"))
+    assert quick.dtype == exact.dtype
+    assert 0 < float(np.abs(np.asarray(quick) - np.asarray(exact)).max()) < 0.02
 
 
 def test_a_student_cut_short_carries_on_as_if_it_had_not_been(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mien import panel
+from mien import panel, scores
 from mien.data import dataset, ferplus
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
@@ -253,6 +253,17 @@ def test_trainings_that_differ_in_their_seed_alone_are_told_as_mean_and_deviatio
     assert group["validation"]["accuracy"]["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
     assert group["test"]["accuracy"]["values"][1] == content["test"]["accuracy"]
     assert group["test"]["without_leaks"]["accuracy"]["values"][1] == content["test"]["without_leaks"]["accuracy"]
+
+
+def test_students_of_one_recipe_may_start_from_different_seeds_of_one_network() -> None:
+    def student(seed: int, start: str) -> dict[str, Any]:
+        return {"params": {"train": 2}, "seed": seed, "distil": {"teachers": {"a": "0a", "b": "0b"}, "start": start}}
+
+    trained = {"a": {"params": {"train": 1}, "seed": 7}, "b": {"params": {"train": 1}, "seed": 8}}
+    alike = {**trained, "student": student(7, "a"), "student_8": student(8, "b")}
+    assert scores.by_recipe(alike) == [{7: "a", 8: "b"}, {7: "student", 8: "student_8"}]
+    other = {**alike, "b": {"params": {"train": 3}, "seed": 8}}
+    assert len(scores.by_recipe(other)) == 4
 
 
 def test_the_report_says_what_was_scored(evaluated: tuple[World, dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from mien.params import Distil
 Tensor = Any
 
 SMALLEST = 1e-7
-"""A probability of zero counts as this much: its logarithm has a gradient, and bfloat16 teachers do round to zero."""
+"""A probability of zero counts as this much, so that its logarithm has a gradient."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,33 @@ class Teaching(keras.layers.Layer):  # type: ignore[misc]
     """Faces and the student's answers to them → the answers; while training, adds the teachers' part of the loss.
 
     The teachers look at the augmented faces themselves, because their answers to plain faces that they were trained on
-    are no more than the labels (Beyer et al. 2022). The loss is Kullback and Leibler's divergence of the softened
-    answers, times the temperature's square, which keeps gradients in scale (Hinton et al. 2015).
+    are no more than the labels (Beyer et al. 2022). They take the faces of a batch in turn: the gradient is that of
+    their mean answer on average over the epochs, at the cost of one teacher. The loss is Kullback and Leibler's
+    divergence of the softened answers, times the temperature's square, which keeps gradients in scale (Hinton et al.
+    2015). `precision` is the policy that the teachers compute in, up to their probabilities.
     """
 
-    def __init__(self, lessons: Lessons) -> None:
+    def __init__(self, lessons: Lessons, precision: str) -> None:
         super().__init__(name="teaching", dtype="float32")
         self.recipe = lessons.recipe
         self.teachers = [keras.saving.load_model(path, compile=False) for path in lessons.files]
         for teacher in self.teachers:
             teacher.trainable = False
+            for layer in teacher.layers[:-1]:
+                layer.dtype_policy = precision
 
     def call(self, faces: Tensor, answers: Tensor, training: bool = False) -> Tensor:
         """Add the loss while training."""
         if training:
-            warmth = self.recipe.temperature
-            taught = soften(self.taught(faces), warmth)
-            gap = ops.log(taught + SMALLEST) - ops.log(soften(answers, warmth) + SMALLEST)
+            warmth, turns = self.recipe.temperature, len(self.teachers)
+            taught = ops.concatenate(
+                [teacher(faces[i::turns], training=False) for i, teacher in enumerate(self.teachers)]
+            )
+            said = ops.concatenate([answers[i::turns] for i in range(turns)])
+            taught, said = soften(taught, warmth), soften(said, warmth)
+            gap = ops.log(taught + SMALLEST) - ops.log(said + SMALLEST)
             self.add_loss(self.recipe.weight * warmth**2 * ops.mean(ops.sum(taught * gap, axis=-1)))
         return answers
-
-    def taught(self, faces: Tensor) -> Tensor:
-        """The mean of the teachers' probabilities `(n, 7)`."""
-        return sum(ops.cast(teacher(faces, training=False), "float32") for teacher in self.teachers) / len(
-            self.teachers
-        )
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
