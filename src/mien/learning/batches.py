@@ -15,7 +15,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """One epoch of shuffled faces: the same seed and epoch give the same batches, also after a restart."""
 
     def __init__(self, split: Split, recipe: Training, seed: int, epoch: int) -> None:
-        super().__init__()
+        # Threads of Keras' own, because with one worker it hands the faces to a tf.data prefetcher that tunes itself,
+        # whose end waits for the tuner's next look: after 10, 20 or 41 s, so that epochs last as long as that.
+        super().__init__(workers=2)
         self.split, self.recipe = split, recipe
         random = np.random.default_rng((seed, epoch))
         rarity = _rarity(split)

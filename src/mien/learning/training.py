@@ -121,9 +121,11 @@ def predict(network: keras.Model, split: Split) -> NDArray[np.float32]:
         return np.zeros((0, len(EMOTIONS)), np.float32)
     # JAX divides a batch among GPUs only where it divides evenly.
     gpus = max(1, len(hardware.gpus()))
-    rows = np.arange(len(split) + -len(split) % gpus) % len(split)
-    answers = network.predict(split.images[rows].astype(np.float32), batch_size=512 // gpus * gpus, verbose=0)
-    return np.asarray(answers[: len(split)], np.float32)
+    rows, size = np.arange(len(split) + -len(split) % gpus) % len(split), 512 // gpus * gpus
+    # Not `predict`, which feeds through tf.data and waits for its tuner in the end (see Batches).
+    batches = (split.images[rows[start : start + size]] for start in range(0, len(rows), size))
+    answers = [network.predict_on_batch(faces.astype(np.float32)) for faces in batches]
+    return np.asarray(np.concatenate(answers)[: len(split)], np.float32)
 
 
 def in_float32(result: Result, architecture: Architecture) -> Result:
