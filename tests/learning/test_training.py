@@ -201,6 +201,12 @@ def test_mixed_precision_answers_in_float32() -> None:
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_faces_of_several_batches_are_answered_in_their_order() -> None:
+    network, mixed = models.build(NETWORK), faces(1100).take(np.random.default_rng(5).permutation(1100))
+    answers = np.asarray(network(mixed.images.astype(np.float32), training=False))
+    np.testing.assert_allclose(training.predict(network, mixed), answers, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [48, 32])
 def test_the_exported_file_answers_like_the_network_in_float32(tmp_path: Path, size: int) -> None:
     from mien.serving.runtime import Runtime
