@@ -4,7 +4,6 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -292,19 +291,15 @@ def _check_students(params: Params) -> None:
         if not student.distil or student.search:
             raise MienError(f"students.{name} needs distil: with its teachers, and no search: tune a family instead.")
         teachers = student.distil.teachers
-        if len(teachers) != TEACHERS or not set(teachers) <= set(params.candidates):
+        if len(teachers) != TEACHERS or not set(teachers) <= set(params.families):
             raise MienError(
                 f"students.{name}.distil.teachers is {list(teachers)}, expected {TEACHERS} names out of "
-                f"{', '.join(params.candidates)}. A name may stand again to fill the places; it counts once."
+                f"{', '.join(params.families)}. A name may stand again to fill the places; it counts once."
             )
         if student.distil.start not in {None, *teachers}:
             raise MienError(
                 f"students.{name}.distil.start is {student.distil.start!r}, expected one of its teachers or null."
             )
-    try:
-        TopologicalSorter({name: student.distil.teachers for name, student in params.students.items()}).prepare()
-    except CycleError as error:
-        raise MienError(f"students learn in a circle: {' teaches '.join(error.args[1])}. Take one out.") from None
 
 
 def _check_ensembles(params: Params) -> None:

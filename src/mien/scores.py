@@ -106,15 +106,12 @@ def by_recipe(trained: Mapping[str, Mapping[str, Any]]) -> list[dict[int, str]]:
 
     Students that start from different seeds of one recipe share theirs.
     """
-
-    def recipe(family: str) -> Any:
-        lessons = dict(trained[family].get("distil", {}))
-        start = lessons.pop("start", None)
-        return trained[family]["params"], lessons, recipe(start) if start else None
-
     groups: dict[str, dict[int, str]] = {}
     for family, content in trained.items():
-        groups.setdefault(repr(recipe(family)), {}).setdefault(content["seed"], family)
+        lessons = dict(content.get("distil", {}))
+        start = lessons.pop("start", None)
+        recipe = repr((content["params"], lessons, trained[start]["params"] if start else None))
+        groups.setdefault(recipe, {}).setdefault(content["seed"], family)
     return list(groups.values())
 
 

@@ -262,10 +262,8 @@ def test_students_of_one_recipe_may_start_from_different_seeds_of_one_network() 
     trained = {"a": {"params": {"train": 1}, "seed": 7}, "b": {"params": {"train": 1}, "seed": 8}}
     alike = {**trained, "student": student(7, "a"), "student_8": student(8, "b")}
     assert scores.by_recipe(alike) == [{7: "a", 8: "b"}, {7: "student", 8: "student_8"}]
-    again = {**alike, "again": student(7, "student"), "again_8": student(8, "student_8")}
-    assert scores.by_recipe(again) == [*scores.by_recipe(alike), {7: "again", 8: "again_8"}]
-    other = {**again, "b": {"params": {"train": 3}, "seed": 8}}
-    assert len(scores.by_recipe(other)) == len(other), "what a start started from counts"
+    other = {**alike, "b": {"params": {"train": 3}, "seed": 8}}
+    assert len(scores.by_recipe(other)) == 4
 
 
 def test_the_report_says_what_was_scored(evaluated: tuple[World, dict[str, Any]]) -> None:
