@@ -344,6 +344,8 @@ def test_a_tie_goes_to_the_more_accurate_family_and_then_to_the_first() -> None:
     tie = {"a": {"macro_f1": 0.5, "accuracy": 0.6}, "b": {"macro_f1": 0.5, "accuracy": 0.6}}
     assert evaluate.select(tie) == "a"
     assert evaluate.select({**tie, "c": {"macro_f1": 0.5, "accuracy": 0.7}}) == "c"
+    assert evaluate.select({**tie, "c": {"macro_f1": 0.4996, "accuracy": 0.7}}) == "c"  # 0.500, as it is told
+    assert evaluate.select({**tie, "c": {"macro_f1": 0.499, "accuracy": 0.7}}) == "a"
 
 
 def test_no_family_at_all_is_said_in_words() -> None:
