@@ -36,9 +36,9 @@ class Panel:
         """Probabilities `(n, 7)` of a split's faces; of several families, their mean."""
         return np.asarray(np.mean([self._one(family, split, way) for family in families], axis=0))
 
-    def validate(self, families: Sequence[str], params: Params) -> dict[str, Any]:
+    def validate(self, families: Sequence[str], params: Params, way: Way = ONCE) -> dict[str, Any]:
         """Scores on clean validation faces, and on all of them, of one family or of several together."""
-        return scores.clean_first(self.answer(families, "validation"), self.splits["validation"], params)
+        return scores.clean_first(self.answer(families, "validation", way), self.splits["validation"], params)
 
     def calibrated(self, families: Sequence[str], way: Way) -> tuple[Probabilities, float]:
         """Probabilities of the test faces, and their temperature, which clean validation faces gave the same way."""

@@ -156,8 +156,8 @@ class Tune:
 class Evaluate:
     """How probabilities are scored.
 
-    tta is a second way to look at faces, told beside the single pass; of `crops` (sides in pixels, for ten_crop) the
-    best on validation is taken. ensembles names families whose answers are averaged.
+    tta is a second way to look at faces, told beside the single pass; ten_crop takes ten of each side in `crops`, in
+    pixels. ensembles names families whose answers are averaged.
     """
 
     tta: Literal["none", "flip", "ten_crop"]

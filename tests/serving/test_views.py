@@ -10,7 +10,7 @@ from mien.errors import MienError
 from mien.serving.champion import Card, read_card, write_card
 from mien.serving.predict import Mien
 from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, PASSES, Way, average
+from mien.serving.views import ONCE, Way, average
 
 FACES = np.random.default_rng(0).uniform(0, 255, (3, 48, 48, 1)).astype(np.float32)
 
@@ -21,8 +21,11 @@ def quarters(faces: Any) -> Any:
     return np.concatenate([share, 1 - share, np.zeros((len(faces), 5))], axis=1)
 
 
-@pytest.mark.parametrize("way", [ONCE, Way("flip"), Way("ten_crop", 44), Way("ten_crop", 48)], ids=str)
-def test_every_way_costs_the_passes_that_it_tells_and_gives_the_mean(way: Way) -> None:
+WAYS = {ONCE: 1, Way("flip"): 2, Way("ten_crop", (44,)): 10, Way("ten_crop", (44, 46, 48)): 22}
+
+
+@pytest.mark.parametrize(("way", "passes"), WAYS.items(), ids=str)
+def test_every_way_costs_the_passes_that_it_tells_and_gives_the_mean(way: Way, passes: int) -> None:
     seen: list[Any] = []
 
     def predict(faces: Any) -> Any:
@@ -30,7 +33,7 @@ def test_every_way_costs_the_passes_that_it_tells_and_gives_the_mean(way: Way) -
         return quarters(faces)
 
     answers = average(predict, FACES, way)
-    assert sum(len(faces) for faces in seen) == way.passes * len(FACES) == PASSES[way.tta] * len(FACES)
+    assert sum(len(faces) for faces in seen) == way.passes * len(FACES) == passes * len(FACES)
     assert all(faces.dtype == np.float32 and faces.shape[1:] == (48, 48, 1) for faces in seen)
     np.testing.assert_allclose(answers, np.mean([quarters(view) for view in way.views(FACES)], axis=0), atol=1e-6)
 
@@ -42,7 +45,7 @@ def test_flip_is_the_mean_over_the_face_and_its_mirror_image() -> None:
 
 def test_crops_are_the_corners_and_the_middle_at_the_faces_own_size() -> None:
     ramp = np.broadcast_to(np.arange(48, dtype=np.float32)[None, None, :, None], (1, 48, 48, 1))
-    views = list(Way("ten_crop", 40).views(np.ascontiguousarray(ramp)))
+    views = list(Way("ten_crop", (40,)).views(np.ascontiguousarray(ramp)))
     assert len(views) == 10
     middles = [view.mean() for view in views[::2]]
     np.testing.assert_allclose(middles, [19.5, 27.5, 19.5, 27.5, 23.5], atol=0.1)
@@ -50,15 +53,16 @@ def test_crops_are_the_corners_and_the_middle_at_the_faces_own_size() -> None:
 
 
 def test_no_face_is_no_mistake() -> None:
-    for tta in PASSES:
-        way = Way(tta, 46 if tta == "ten_crop" else 48)  # type: ignore[arg-type]
+    for way in WAYS:
         assert average(quarters, FACES[:0], way).shape == (0, 7)
 
 
-@pytest.mark.parametrize(("tta", "crop"), [("zoom", 48), ("ten_crop", 0), ("ten_crop", 49), ("flip", 46)])
-def test_what_is_no_way_is_refused(tta: Any, crop: int) -> None:
+@pytest.mark.parametrize(
+    ("tta", "crops"), [("zoom", (48,)), ("ten_crop", (44, 0)), ("ten_crop", (49,)), ("ten_crop", ()), ("flip", (46,))]
+)
+def test_what_is_no_way_is_refused(tta: Any, crops: tuple[int, ...]) -> None:
     with pytest.raises(MienError, match="expected"):
-        Way(tta, crop)
+        Way(tta, crops)
 
 
 def test_a_champion_that_looks_in_the_mirror_answers_both_sides_alike(

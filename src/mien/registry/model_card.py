@@ -159,7 +159,7 @@ def _seeds(facts: Facts) -> Iterator[str]:
 def _way(tta: Mapping[str, Any]) -> str:
     """How faces were looked at a second time, with its cost."""
     if tta.get("tta") == "ten_crop":
-        return f"ten crops of {tta['crop']} pixels averaged (10 passes)"
+        return f"crops of {', '.join(map(str, tta['crops']))} pixels averaged ({tta['passes']} passes)"
     return "averaged with the mirror image (2 passes)"
 
 

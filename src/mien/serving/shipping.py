@@ -81,9 +81,9 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
 
 def _way(tta: Mapping[str, Any]) -> str:
     """How faces were looked at a second time."""
-    return (
-        f"ten crops of {tta['crop']} px averaged" if tta.get("tta") == "ten_crop" else "averaged over the mirror image"
-    )
+    if tta.get("tta") == "ten_crop":
+        return f"{tta['passes']} views averaged, crops of {', '.join(map(str, tta['crops']))} px"
+    return "averaged over the mirror image"
 
 
 def _row(scores: Mapping[str, Any]) -> str:

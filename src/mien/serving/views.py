@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -15,38 +15,39 @@ Floats = NDArray[np.float32]
 Predict = Callable[[Floats], NDArray[np.floating]]
 Tta = Literal["none", "flip", "ten_crop"]
 
-PASSES: dict[str, int] = {"none": 1, "flip": 2, "ten_crop": 10}
-"""What each way costs: how often the network sees every face."""
-
 
 @dataclass(frozen=True)
 class Way:
-    """How a face is looked at: once, also in the mirror, or in ten crops of `crop` pixels scaled back to 48."""
+    """How a face is looked at: once, also in the mirror, or in ten crops of each side in `crops`, scaled back to 48."""
 
     tta: Tta = "none"
-    crop: int = FACE_SIZE
+    crops: tuple[int, ...] = (FACE_SIZE,)
 
     def __post_init__(self) -> None:
         """Refuse what is no way. Raises MienError."""
-        if self.tta not in PASSES:
-            raise MienError(f"The way to look at faces is {self.tta!r}, expected one of {', '.join(PASSES)}.")
+        if self.tta not in get_args(Tta):
+            raise MienError(f"The way to look at faces is {self.tta!r}, expected one of {', '.join(get_args(Tta))}.")
         smallest = 1 if self.tta == "ten_crop" else FACE_SIZE
-        if not smallest <= self.crop <= FACE_SIZE:
-            raise MienError(f"A crop of {self.tta} has {self.crop} pixels, expected {smallest} to {FACE_SIZE}.")
+        if not self.crops or not all(smallest <= crop <= FACE_SIZE for crop in self.crops):
+            wanted = f"one or more sides of {smallest} to {FACE_SIZE} pixels"
+            raise MienError(f"The crops of {self.tta} are {list(self.crops)}, expected {wanted}.")
 
     @property
     def passes(self) -> int:
         """How often the network sees every face."""
-        return PASSES[self.tta]
+        return len(self._places()) * (1 if self.tta == "none" else 2)
 
     def views(self, faces: Floats) -> Iterator[Floats]:
         """Each view of the faces `(n, 48, 48, 1)`, in the same shape."""
-        places = _corners(self.crop) if self.tta == "ten_crop" else [(0, 0)]
-        for top, left in places:
-            seen = _crop(faces, top, left, self.crop)
+        for top, left, side in self._places():
+            seen = _crop(faces, top, left, side)
             yield seen
             if self.tta != "none":
                 yield mirrored(seen)
+
+    def _places(self) -> list[tuple[int, int, int]]:
+        """Top, left and side of each crop, without those that are the same: the whole face has one place, not five."""
+        return list(dict.fromkeys(place for crop in self.crops for place in _corners(crop)))
 
 
 ONCE = Way()
@@ -59,7 +60,7 @@ def average(predict: Predict, faces: Floats, way: Way = ONCE) -> Floats:
     if way.tta == "flip":  # in one go, which costs a photo of one face less than two calls
         both = predict(np.concatenate([faces, mirrored(faces)]))
         return np.asarray((both[: len(faces)] + both[len(faces) :]) / 2, np.float32)
-    # Summed view by view, because ten copies of a split would fill the memory.
+    # Summed view by view, because so many copies of a split would fill the memory.
     total = sum(predict(view).astype(np.float64) for view in way.views(faces))
     return np.asarray(total / way.passes, np.float32)
 
@@ -69,10 +70,11 @@ def mirrored(faces: Floats) -> Floats:
     return np.ascontiguousarray(faces[:, :, ::-1])
 
 
-def _corners(crop: int) -> Iterator[tuple[int, int]]:
-    """Top and left of the four corner crops and the central one (Krizhevsky et al. 2012)."""
+def _corners(crop: int) -> Iterator[tuple[int, int, int]]:
+    """Top, left and side of the four corner crops and the central one (Krizhevsky et al. 2012)."""
     rest = FACE_SIZE - crop
-    yield from ((0, 0), (0, rest), (rest, 0), (rest, rest), (rest // 2, rest // 2))
+    for top, left in ((0, 0), (0, rest), (rest, 0), (rest, rest), (rest // 2, rest // 2)):
+        yield top, left, crop
 
 
 def _crop(faces: Floats, top: int, left: int, crop: int) -> Floats:

@@ -60,12 +60,12 @@ def run(
     panel.splits["validation"] = dataset.read_split(prepared, "validation")
     judged = {family: panel.validate([family], params) for family in panel.paths}
     winner = select(judged)
-    way, tried = choose_way(panel, winner, params)
+    way = second_way(params)
     ensembles = {name: panel.validate(members, params) for name, members in params.evaluate.ensembles.items()}
     # From here on the test split is open, and nothing is chosen any more.
     panel.splits["test"] = dataset.read_split(prepared, "test")
     opinion = read_votes(votes, prepared, panel.splits["test"])
-    final = examine(panel, winner, way, tried, params)
+    final = examine(panel, winner, way, params)
     histories = {family: content["history"] for family, content in trained.items()}
     draw(final, judged, histories, winner, plots, note=info["name"])
     tabulate(final, histories, plots)
@@ -93,28 +93,13 @@ def select(validation: Scores) -> str:
     return max(validation, key=lambda name: (round(validation[name]["macro_f1"], 3), validation[name]["accuracy"]))
 
 
-def choose_way(panel: Panel, winner: str, params: Params) -> tuple[Way, dict[str, Any]]:
-    """The second way to look at faces, its crop chosen on clean validation, and what was tried; ONCE for none."""
+def second_way(params: Params) -> Way:
+    """The way to look at faces that is told beside the single pass; ONCE for none."""
     wanted = params.evaluate
-    crops = wanted.crops if wanted.tta == "ten_crop" else (ONCE.crop,)
-    ways = {str(crop): Way(wanted.tta, crop) for crop in crops}
-    if not ways:
-        raise MienError("evaluate.crops is empty, expected the sides of ten_crop's crops, such as [44, 46].")
-    if wanted.tta == "none":
-        return ONCE, {}
-    clean = ~panel.splits["validation"].leaked
-    labels = panel.splits["validation"].labels[clean]
-    tried = {}
-    for crop, way in ways.items():
-        predicted = panel.answer([winner], "validation", way)[clean].argmax(axis=1)
-        tried[crop] = {
-            "accuracy": metrics.accuracy(labels, predicted),
-            "macro_f1": metrics.macro_f1(labels, predicted),
-        }
-    return ways[select(tried)], tried
+    return Way(wanted.tta, wanted.crops) if wanted.tta == "ten_crop" else Way(wanted.tta)
 
 
-def examine(panel: Panel, winner: str, way: Way, tried: Mapping[str, Any], params: Params) -> Final:
+def examine(panel: Panel, winner: str, way: Way, params: Params) -> Final:
     """Fit the temperature of every way on clean validation faces, then score the test split."""
     test, served = panel.splits["test"], Way(params.package.tta)
     before, labels = panel.answer([winner], "test"), test.labels
@@ -126,7 +111,7 @@ def examine(panel: Panel, winner: str, way: Way, tried: Mapping[str, Any], param
     }
     if way != ONCE:
         told["tta"] = panel.exam([winner], way, params)
-        told["tta"]["validation"] = tried
+        told["tta"]["validation"] = panel.validate([winner], params, way)
     bins = params.evaluate.ece_bins
     diagrams = metrics.reliability(before, labels, bins), metrics.reliability(after, labels, bins)
     answers, softness = panel.calibrated([winner], served)
