@@ -21,6 +21,7 @@ from mien.errors import MienError
 from mien.panel import Panel
 from mien.params import Params
 from mien.serving.runtime import Runtime
+from mien.serving.views import ONCE, Way
 from mien.stages import evaluate
 
 SWAPPED = (0, 1, 2, 3, 4, 6, 5)
@@ -184,12 +185,21 @@ def test_flip_averaging_changes_nothing_for_a_model_that_does_not_care(world: Wo
     assert "tta" not in world.run(world.with_(tta="none"))["test"]
 
 
-def test_crops_of_every_size_are_averaged_and_their_cost_is_told(world: World) -> None:
+def test_crops_of_every_size_are_averaged_and_their_cost_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def validate(self: Panel, families: Any, params: Params, way: Way = ONCE) -> dict[str, Any]:
+        asked.append(way)
+        return original(self, families, params, way)
+
+    original = Panel.validate
+    monkeypatch.setattr(Panel, "validate", validate)
     content = world.run(world.with_(tta="ten_crop", crops=(30, 48)))
     tta = content["test"]["tta"]
     assert (tta["crops"], tta["passes"]) == ([30, 48], 12)
+    assert [way for way in asked if way != ONCE] == [Way("ten_crop", (30, 48))]
     assert tta["validation"]["n"] == content["families"][content["winner"]]["validation"]["n"]
-    with pytest.raises(MienError, match=r"crops of ten_crop are \[\], expected one or more"):
+    with pytest.raises(MienError, match=r"evaluate\.crops is empty"):
         world.run(world.with_(tta="ten_crop", crops=()))
 
 

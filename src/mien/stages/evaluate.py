@@ -96,7 +96,11 @@ def select(validation: Scores) -> str:
 def second_way(params: Params) -> Way:
     """The way to look at faces that is told beside the single pass; ONCE for none."""
     wanted = params.evaluate
-    return Way(wanted.tta, wanted.crops) if wanted.tta == "ten_crop" else Way(wanted.tta)
+    if wanted.tta != "ten_crop":
+        return Way(wanted.tta)
+    if not wanted.crops:
+        raise MienError("evaluate.crops is empty, expected the sides of ten_crop's crops, such as [44, 46, 48].")
+    return Way(wanted.tta, wanted.crops)
 
 
 def examine(panel: Panel, winner: str, way: Way, params: Params) -> Final:
