@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,29 @@ def test_an_epoch_is_the_same_after_a_restart_and_differs_from_the_next(balance:
     assert np.array_equal(first.order, again.order)
     assert np.array_equal(first[0][0], again[0][0])
     assert not np.array_equal(first.order, following.order)
+
+
+class Late(Batches):
+    """Every other batch takes its thread so long that the other's is ready first."""
+
+    def __getitem__(self, index: int) -> Any:
+        time.sleep(0.05 * (index % 2 == 0))
+        return super().__getitem__(index)
+
+
+def test_threads_hand_their_batches_over_in_order() -> None:
+    made = [Late(faces(128), dataclasses.replace(RECIPE, mixup=0.0), 3, 0) for _ in range(2)]
+    scale, flat, answer = keras.layers.Rescaling(0.001), keras.layers.Flatten(), keras.layers.Dense(7)
+    network = keras.Sequential([keras.Input((48, 48, 1)), scale, flat, answer])
+    network.compile("sgd", "mse")
+    start = network.get_weights()
+    network.fit(made[0], shuffle=False, verbose=0)
+    fitted = network.get_weights()
+    network.set_weights(start)
+    for index in range(len(made[1])):
+        network.train_on_batch(*made[1][index])
+    assert np.abs(fitted[0] - start[0]).max() > 1e-4
+    np.testing.assert_array_equal(fitted[0], network.get_weights()[0])
 
 
 def unbalanced() -> Split:
