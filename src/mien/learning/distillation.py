@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from mien.errors import MienError
+from mien.learning.normalisation import fused
 from mien.params import Distil
 
 Tensor = Any
@@ -65,11 +66,7 @@ class Teaching(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, lessons: Lessons, precision: str) -> None:
         super().__init__(name="teaching", dtype="float32")
         self.recipe = lessons.recipe
-        self.teachers = [keras.saving.load_model(path, compile=False) for path in lessons.files]
-        for teacher in self.teachers:
-            teacher.trainable = False
-            for layer in teacher.layers[:-1]:
-                layer.dtype_policy = precision
+        self.teachers = [_teacher(path, precision) for path in lessons.files]
 
     def call(self, faces: Tensor, answers: Tensor, training: bool = False) -> Tensor:
         """Add the loss while training."""
@@ -83,6 +80,15 @@ class Teaching(keras.layers.Layer):  # type: ignore[misc]
             gap = ops.log(taught + SMALLEST) - ops.log(said + SMALLEST)
             self.add_loss(self.recipe.weight * warmth**2 * ops.mean(ops.sum(taught * gap, axis=-1)))
         return answers
+
+
+def _teacher(path: Path, precision: str) -> keras.Model:
+    teacher = keras.saving.load_model(path, compile=False)
+    for layer in teacher.layers[:-1]:
+        layer.dtype_policy = precision
+    teacher = fused(teacher)
+    teacher.trainable = False
+    return teacher
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:

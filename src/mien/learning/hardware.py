@@ -44,6 +44,13 @@ def gpus() -> list[str]:
         return []
 
 
+def tensorflow_on_cpu() -> bool:
+    """Whether TensorFlow computes, and has no GPU to do it."""
+    import keras
+
+    return bool(keras.backend.backend() == "tensorflow" and not gpus())
+
+
 def precision(wanted: str) -> str:
     """Keras' dtype policy: `mixed_bfloat16` where `auto` finds a GPU or a processor with bfloat16 arithmetic."""
     if wanted != "auto":
@@ -84,7 +91,7 @@ def seed_everything(seed: int) -> None:
     import keras
 
     keras.utils.set_random_seed(seed)
-    if keras.backend.backend() == "tensorflow" and not gpus():
+    if tensorflow_on_cpu():
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()

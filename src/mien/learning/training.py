@@ -22,6 +22,7 @@ from mien.learning.augmentation import Augment
 from mien.learning.batches import Batches
 from mien.learning.checkpoints import Checkpoints, State
 from mien.learning.distillation import Lessons, Teaching
+from mien.learning.normalisation import fused
 from mien.learning.optimizers import optimizer, plateau
 from mien.metrics import accuracy, macro_f1
 from mien.params import Architecture, Training
@@ -147,20 +148,19 @@ def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
     """The network, and the learner around it that augments and is fitted."""
     keras.config.set_dtype_policy(plan.precision)
     try:
-        network = models.build(plan.architecture)
+        network = fused(models.build(plan.architecture))
     finally:
         keras.config.set_dtype_policy("float32")
     faces = keras.Input(network.input_shape[1:], dtype="float32")
     seen = Augment(plan.recipe.augmentation, plan.seed)(faces)
     answers = network(seen)
     learner = keras.Model(faces, Teaching(plan.lessons, plan.precision)(seen, answers) if plan.lessons else answers)
-    on_cpu = keras.backend.backend() == "tensorflow" and not hardware.gpus()
     learner.compile(
         optimizer=optimizer(plan.recipe, max(1, len(plan.training) // plan.recipe.batch_size)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing),
         loss_weights=[1 - plan.lessons.recipe.weight] if plan.lessons else None,
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=False if on_cpu else "auto",  # XLA halves TensorFlow's speed on a CPU
+        jit_compile=False if hardware.tensorflow_on_cpu() else "auto",  # XLA halves TensorFlow's speed on a CPU
     )
     # TensorFlow traces a step anew when the first one made variables: with ResNet-50 that is 18 s of 45.
     learner.optimizer.build(learner.trainable_variables)
