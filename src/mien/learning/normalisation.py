@@ -8,15 +8,19 @@ from mien.learning import hardware
 
 Tensor = Any
 
+MAPS = 4
+"""Dimensions of maps `(n, h, w, c)`."""
+
 LANES = 16
 """oneDNN has its quick kernel where channels fill its vectors; elsewhere Keras' own layer is quicker."""
 
 
-class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Keras' layer over maps `(n, h, w, c)`, computed by TensorFlow's fused operation instead of a dozen.
+class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """Keras' layer over maps `(n, h, w, c)`, as one operation of TensorFlow's instead of a dozen.
 
     Statistics are float32, as in Keras' layer; bfloat16 maps are read and written as they are instead of as float32.
-    The moving variance is of Bessel's unbiased kind: with n·h·w values it is larger by one part in n·h·w.
+    The moving variance is Bessel's unbiased one: larger by one part in n·h·w. The name is Keras' own because that is
+    what a checkpoint's weights stand under, wherever it was written.
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:  # noqa: ARG002
@@ -53,7 +57,7 @@ def fused(network: keras.Model) -> keras.Model:
 
 
 def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-    kind = FusedBatchNormalization if _fuses(layer) else type(layer)
+    kind = BatchNormalization if _fuses(layer) else type(layer)
     return kind.from_config(layer.get_config())
 
 
@@ -61,4 +65,4 @@ def _fuses(layer: keras.layers.Layer) -> bool:
     if type(layer) is not keras.layers.BatchNormalization or not (layer.scale and layer.center):
         return False
     shape = layer.input.shape
-    return len(shape) == 4 and layer.axis in {-1, 3} and shape[-1] % LANES == 0
+    return len(shape) == MAPS and layer.axis in {-1, MAPS - 1} and shape[-1] % LANES == 0
