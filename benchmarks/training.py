@@ -32,7 +32,7 @@ def main() -> None:
     rows = []
     for name in params.families:
         plan = training.Plan.of(*params.training(name), split, split, params.seed)
-        ways = [learner(plan, way) for way in (fused, lambda network: network)]
+        ways = [compiled(plan, way) for way in (fused, lambda network: network)]
         batches = Batches(split, plan.recipe, params.seed, 0)
         # Both ways in turn; the first stretch of each traces its graph.
         speeds = np.array([[stretch(way, batches) for way in ways] for _ in range(STRETCHES + 1)][1:])
@@ -42,7 +42,7 @@ def main() -> None:
     print(table(["family", "parameters", "batch", "images/s", "range", "with Keras' batch norm", "ratio"], rows))
 
 
-def learner(plan: training.Plan, way: Callable[[keras.Model], keras.Model]) -> keras.Model:
+def compiled(plan: training.Plan, way: Callable[[keras.Model], keras.Model]) -> keras.Model:
     """A learner whose batch normalisation is as `way` leaves it."""
     with patch.object(training, "fused", way):
         return training.compile_learner(plan)[1]

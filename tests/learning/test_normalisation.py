@@ -14,16 +14,12 @@ KERAS = keras.layers.BatchNormalization
 MAPS = np.random.default_rng(0).normal(3, 2, (8, 6, 6, 16)).astype(np.float32)
 
 
-def pair(dtype: str = "float32", channels: int = 16) -> tuple[Any, Any]:
+def pair(dtype: str = "float32") -> tuple[Any, Any]:
     """A network of one layer as Keras has it and as it is trained, with the same weights, none of them a default."""
-    maps = keras.Input((6, 6, channels))
+    maps = keras.Input(MAPS.shape[1:])
     own = keras.Model(maps, KERAS(momentum=0.9, dtype=dtype)(maps))
-    own.set_weights([np.linspace(low, low + 1, channels) for low in (0.5, -1.0, 2.0, 3.0)])
+    own.set_weights([np.linspace(low, low + 1, 16) for low in (0.5, -1.0, 2.0, 3.0)])
     return own, fused(own)
-
-
-def kinds(network: keras.Model) -> list[type]:
-    return [type(layer) for layer in network.layers if isinstance(layer, KERAS)]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 0.03)])
@@ -56,7 +52,8 @@ def test_a_layer_that_does_not_train_keeps_its_statistics() -> None:
 
 def test_channels_that_do_not_fill_a_vector_stay_with_keras() -> None:
     network = fused(models.build(Architecture(network="cnn", blocks=((24,), (32,)), dense=(16,))))
-    assert kinds(network) == [KERAS, BatchNormalization, KERAS]  # the last one's input are no maps
+    kinds = [type(layer) for layer in network.layers if isinstance(layer, KERAS)]
+    assert kinds == [KERAS, BatchNormalization, KERAS]  # the last one's input are no maps
 
 
 def test_elsewhere_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

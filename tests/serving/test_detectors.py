@@ -54,12 +54,11 @@ def test_yunet_finds_the_same_on_opencv_and_openvino(scale: float, yunet_file: P
     assert len(slow) == len(fast) >= 2
     pairs = zip(*(sorted(found, key=lambda face: float(face.box[0])) for found in (slow, fast)), strict=True)
     for one, other in pairs:
-        # bf16 keeps 8 bits of a number, so there a face may move by a pixel, or by a fiftieth of its size.
-        reach = max(1.0, max(one.box[2:]) / 50)
-        np.testing.assert_allclose(one.box, other.box, atol=reach)
+        # bf16 keeps 8 bits of a number, so there a box may move by a pixel: with AMX by 1.03, of 92.
+        np.testing.assert_allclose(one.box, other.box, atol=1.1)
         assert one.landmarks is not None
         assert other.landmarks is not None
-        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=reach)
+        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=1.0)
         assert one.score == pytest.approx(other.score, abs=0.02)
 
 

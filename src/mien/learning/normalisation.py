@@ -35,7 +35,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
             mean=self.moving_mean,
             variance=self.moving_variance,
             epsilon=self.epsilon,
-            exponential_avg_factor=1 - self.momentum if learns else 1.0,
+            exponential_avg_factor=1 - self.momentum,
             is_training=learns,
         )
         if learns:
