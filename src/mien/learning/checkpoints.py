@@ -1,12 +1,16 @@
 """How far a training has come, kept after every epoch so that a kill loses no more than one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.errors import MienError
 from mien.files import read_json, write_file, write_json
 
 History = dict[str, list[float]]
@@ -39,12 +43,16 @@ class Checkpoints:
         self.folder = folder
 
     def resume(self, learner: keras.Model, fingerprint: str) -> State:
-        """Load the last epoch into `learner` where it belongs to the same plan, else start anew."""
+        """Load the last epoch into `learner` where it belongs to the same plan, else start anew.
+
+        Raises MienError for a file that is damaged or of another version's networks.
+        """
         path = self.folder / "state.json"
         state = State(**read_json(path, made_by="mien train")) if path.exists() else State("")
         if state.fingerprint != fingerprint:
             return State(fingerprint)
-        learner.load_weights(self._path("last", state.epoch))
+        with self._read("last", state.epoch) as last:
+            learner.load_weights(last)
         return state
 
     def keep(self, learner: keras.Model, best: Weights, state: State) -> None:
@@ -58,9 +66,20 @@ class Checkpoints:
             path.unlink()
 
     def load_best(self, state: State) -> Weights:
-        """The weights of the best epoch."""
-        with np.load(self._path("best", state.best)) as arrays:
+        """The weights of the best epoch. Raises MienError for a damaged file."""
+        with self._read("best", state.best) as path, path.open("rb") as file, np.load(file) as arrays:
             return [arrays[name] for name in arrays.files]
+
+    @contextmanager
+    def _read(self, which: str, epoch: int) -> Iterator[Path]:
+        path = self._path(which, epoch)
+        try:
+            yield path
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise MienError(
+                f"{path} cannot be carried on from: it is damaged, or another version of Mien or Keras wrote it "
+                f"({type(error).__name__}). Remove the folder {self.folder} to begin this training anew."
+            ) from error
 
     def _path(self, which: str, epoch: int) -> Path:
         ending = {"last": "weights.h5", "best": "npz"}[which]
