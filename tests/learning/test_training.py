@@ -87,15 +87,12 @@ def test_a_checkpoint_of_another_plan_is_not_carried_on(tmp_path: Path) -> None:
     assert epochs == [1, 2]
 
 
-@pytest.mark.parametrize("which", ["last-0002.weights.h5", "best-0002.npz"])
+@pytest.mark.parametrize("which", ["last-*.weights.h5", "best-*.npz"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, which: str) -> None:
     train(plan(), tmp_path)
-    for path in tmp_path.glob("best-*.npz"):
-        path.rename(tmp_path / "best-0002.npz")
-    state = json.loads((tmp_path / "state.json").read_text())
-    (tmp_path / "state.json").write_text(json.dumps(state | {"best": 2}))
-    (tmp_path / which).write_bytes((tmp_path / which).read_bytes()[:1000])
-    with pytest.raises(MienError, match=rf"{which} cannot be carried on from.*Remove the folder .* to begin"):
+    (path,) = tmp_path.glob(which)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(MienError, match=rf"{path.name} cannot be carried on from.*Remove the folder .* to begin"):
         train(plan(), tmp_path)
 
 
@@ -103,8 +100,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, which: str) -> None:
 def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path) -> None:
     train(plan(), tmp_path)
     with h5py.File(tmp_path / "last-0002.weights.h5", "r+") as file:
-        layers = file["layers/functional/layers"]
-        layers.move("conv2d", "convolution")
+        file.move("layers/functional/layers/conv2d", "layers/functional/layers/convolution")
     with pytest.raises(MienError, match="another version of Mien or Keras wrote it"):
         train(plan(), tmp_path)
 
@@ -421,7 +417,6 @@ from tests_training import NETWORK, RECIPE, faces, lessons
 from mien.learning.training import Plan, train
 made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
 state = train(made, Path(sys.argv[1])).state
-import h5py
 import keras
 print(keras.backend.backend(), state.epoch, train(made, Path(sys.argv[1])).state.epoch)
 taught = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3, lessons(Path(sys.argv[1]) / "models"))
