@@ -140,7 +140,7 @@ def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_family_lists_the_known(params: Params) -> None:
-    with pytest.raises(MienError, match=r"Unknown family 'cn': params\.yaml has cnn, cnn_wide, cnn_wide_8, cnn_wide_9, "):
+    with pytest.raises(MienError, match=r"Unknown family 'cn': params\.yaml has cnn, cnn_wide, cnn_wide_8, "):
         params.family("cn")
 
 
