@@ -89,7 +89,7 @@ def test_a_changed_family_reruns_itself_and_what_depends_on_it(project: Path, tm
     shutil.copytree(project, folder)
     text = (folder / "params.yaml").read_text()
     tree = yaml.safe_load(text)
-    tree["families"]["vgg16"]["model"]["dropout"] = 0.4
+    tree["families"]["vgg16"]["model"]["dropout"] += 0.05
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     assert ran(dvc(folder, "repro")) == {"tune@vgg16", "train@vgg16", "evaluate", "promote", "package"}
 
@@ -113,7 +113,7 @@ def test_a_student_is_trained_again_when_one_of_its_teachers_is(project: Path, t
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     judged = {"evaluate", "promote", "package"}
     assert ran(dvc(folder, "repro")) == {"distil@small"} | judged
-    tree["families"]["vgg16"]["model"]["dropout"] = 0.4
+    tree["families"]["vgg16"]["model"]["dropout"] += 0.05
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     assert ran(dvc(folder, "repro")) == {"tune@vgg16", "train@vgg16", "distil@small"} | judged
     tree["families"]["resnet50"]["model"]["dropout"] = 0.4
