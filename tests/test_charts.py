@@ -44,11 +44,11 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     ),
     "confusion matrix without a face": lambda path: charts.confusion_matrix(np.zeros((7, 7), np.int64), path),
     "reliability diagram": lambda path: charts.reliability_diagram({"before": RELIABILITY, "after": RELIABILITY}, path),
-    "learning curves": lambda path: charts.learning_curves({"cnn": HISTORY, "vgg16": HISTORY}, path),
-    "learning curves of more families than colours": lambda path: charts.learning_curves(
-        {str(family): HISTORY for family in range(16)}, path
+    "learning curves": lambda path: charts.learning_curves({"cnn": [HISTORY, HISTORY], "vgg16": [HISTORY]}, path),
+    "learning curves of many recipes": lambda path: charts.learning_curves(
+        {str(recipe): [HISTORY] for recipe in range(16)}, path
     ),
-    "learning curves of one epoch": lambda path: charts.learning_curves({"cnn": {"loss": [2.0]}}, path),
+    "learning curves of one epoch": lambda path: charts.learning_curves({"cnn": [{"loss": [2.0]}]}, path),
     "example errors": lambda path: charts.example_errors(FACES, LABELS, PROBABILITIES, path),
     "example errors of a perfect model": lambda path: charts.example_errors(FACES, LABELS, np.eye(7)[LABELS], path),
     "coverage": lambda path: charts.coverage(metrics.coverage(PROBABILITIES, LABELS), 0.4, path, note="sample"),
@@ -89,7 +89,7 @@ def test_charts_leave_the_global_style_alone(tmp_path: Path) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    charts.learning_curves({"cnn": HISTORY}, tmp_path / "chart.png")
+    charts.learning_curves({"cnn": [HISTORY]}, tmp_path / "chart.png")
     assert dict(mpl.rcParams) == before
 
 

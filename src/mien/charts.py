@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+History = Mapping[str, Sequence[float]]
+"""Numbers by epoch, under Keras' names."""
+
 INK, MUTED, GRID, PAPER = "#22303c", "#6b7a86", "#e4e9ed", "#ffffff"
 # Okabe and Ito's colours, which stay apart under every common colour blindness; yellow is left out as too faint.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#22303c")
@@ -115,27 +118,29 @@ def reliability_diagram(curves: Mapping[str, Reliability], path: Path, note: str
         _save(figure, path, "Is a confidence of 80 % right 80 times in 100?", note)
 
 
-def learning_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], path: Path, note: str = "") -> None:
-    """Loss, accuracy and macro-F1 by epoch for each family; training dashed, validation solid."""
-    panels = (("loss", "loss", "val_loss"), ("accuracy", "accuracy", "val_accuracy"), ("macro-F1", "", "val_macro_f1"))
+def learning_curves(recipes: Mapping[str, Sequence[History]], path: Path, note: str = "") -> None:
+    """Loss, accuracy and macro-F1 by epoch: a column for each recipe, with lines for each of its trainings."""
+    rows = (("loss", "loss", "val_loss"), ("accuracy", "accuracy", "val_accuracy"), ("macro-F1", "", "val_macro_f1"))
     with _style():
-        figure = _figure(12, 4)
-        for axes, (title, training, validation) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-            for place, (family, history) in enumerate(histories.items()):
-                # Where colours come round again, dots on the line tell the families apart.
-                colour, marker = COLOURS[place % len(COLOURS)], ("", ".", "x", "+")[place // len(COLOURS) % 4]
-                _curve(axes, history.get(training, ()), colour, linestyle=(0, (3, 2)), linewidth=1, alpha=0.7)
-                _curve(axes, history.get(validation, ()), colour, marker, linewidth=1.8, markersize=5)
-                axes.plot([], [], color=colour, marker=marker, markersize=5, label=family)
-            axes.set(title=title, xlabel="epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.grid(visible=True)
-        first = max((history["loss"][0] for history in histories.values() if history.get("loss")), default=None)
+        figure = _figure(min(16, 2.2 + 1.4 * len(recipes)), 6.4)
+        panels = figure.subplots(len(rows), len(recipes), sharex="col", sharey="row", squeeze=False)
+        for line, (title, training, validation) in zip(panels, rows, strict=True):
+            line[0].set_ylabel(title, color=INK)
+            for axes, histories in zip(line, recipes.values(), strict=True):
+                for history in histories:
+                    _curve(axes, history.get(training, ()), COLOURS[1], linewidth=1)
+                    _curve(axes, history.get(validation, ()), COLOURS[0], linewidth=1.2)
+                axes.grid(visible=True)
+        for axes, recipe in zip(panels[0], recipes, strict=True):
+            axes.set_title(recipe, size=9)
+        for axes in panels[-1]:
+            axes.set(xlabel="epoch", xlim=(0, None))
+            axes.xaxis.get_major_locator().set_params(nbins=4, integer=True)
+        first = [one["loss"][0] for histories in recipes.values() for one in histories if one.get("loss")]
         if first:
             # An untrained network's validation loss can be many times that, and would flatten all curves.
-            figure.axes[0].set_ylim(top=1.15 * first)
-        figure.axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        _save(figure, path, "Learning curves: validation solid, training dashed", note)
+            panels[0, 0].set_ylim(top=1.15 * max(first))
+        _save(figure, path, "Learning curves: validation blue, training orange", note)
 
 
 def example_errors(

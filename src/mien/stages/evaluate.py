@@ -1,7 +1,7 @@
 """evaluate: score every family on validation, choose one, fit its temperature, score it once on test."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mien.scores import with_and_without_leaks
 from mien.serving.runtime import Runtime
 from mien.serving.views import ONCE, Way, average
 
-Histories = Mapping[str, Mapping[str, Sequence[float]]]
+Histories = Mapping[str, charts.History]
 Scores = Mapping[str, Mapping[str, Any]]
 
 
@@ -67,7 +67,11 @@ def run(
     opinion = read_votes(votes, prepared, panel.splits["test"])
     final = examine(panel, winner, way, params)
     histories = {family: content["history"] for family, content in trained.items()}
-    draw(final, judged, histories, winner, plots, note=info["name"])
+    draw(final, judged, winner, plots, note=info["name"])
+    recipes = [list(group.values()) for group in scores.by_recipe(trained)]
+    named = {f"{group[0]} × {len(group)}" if group[1:] else group[0]: group for group in recipes}
+    curves = {name: [histories[family] for family in group] for name, group in named.items()}
+    charts.learning_curves(curves, plots / "learning_curves.png", info["name"])
     tabulate(final, histories, plots)
     runtime = panel.runtime(winner)
     content = {
@@ -203,7 +207,7 @@ def report_votes(final: Final, opinion: NDArray[np.int64] | None) -> dict[str, A
     return {"ferplus": told} if told else {}
 
 
-def draw(final: Final, judged: Scores, histories: Histories, winner: str, plots: Path, note: str) -> None:
+def draw(final: Final, judged: Scores, winner: str, plots: Path, note: str) -> None:
     """PNG charts for people: the families side by side, and the winner on the test split."""
     labels, tested = final.split.labels, f"{note}, {winner} on test"
     curves = {
@@ -214,7 +218,6 @@ def draw(final: Final, judged: Scores, histories: Histories, winner: str, plots:
     charts.confusion_matrix(matrix, plots / "confusion_matrix.png", tested)
     charts.reliability_diagram(curves, plots / "reliability.png", tested)
     charts.example_errors(final.split.images, labels, final.probabilities, plots / "example_errors.png", tested)
-    charts.learning_curves(histories, plots / "learning_curves.png", note)
     charts.families(judged, plots / "families.png", winner, note)
     below = final.extras["uncertain"]["below"]
     charts.coverage(metrics.coverage(final.served, labels), below, plots / "coverage.png", tested)
