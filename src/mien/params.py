@@ -156,12 +156,13 @@ class Tune:
 class Evaluate:
     """How probabilities are scored.
 
-    tta is a second way to look at faces, told beside the single pass; ten_crop takes ten of each side in `crops`, in
-    pixels. ensembles names families whose answers are averaged.
+    tta is a second way to look at faces, told beside the single pass; ten_crop takes ten squares of each side in
+    `crops`, in pixels, multi_scale two, which above 48 show the face smaller. ensembles names families whose answers
+    are averaged.
     """
 
-    tta: Literal["none", "flip", "ten_crop"]
-    crops: tuple[Annotated[int, between(24, 48)], ...]
+    tta: Literal["none", "flip", "ten_crop", "multi_scale"]
+    crops: tuple[Annotated[int, between(24, 72)], ...]
     ensembles: Mapping[str, tuple[str, ...]]
     robustness: bool
     ece_bins: Annotated[int, between(2)]

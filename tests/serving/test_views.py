@@ -21,7 +21,13 @@ def quarters(faces: Any) -> Any:
     return np.concatenate([share, 1 - share, np.zeros((len(faces), 5))], axis=1)
 
 
-WAYS = {ONCE: 1, Way("flip"): 2, Way("ten_crop", (44,)): 10, Way("ten_crop", (44, 46, 48)): 22}
+WAYS = {
+    ONCE: 1,
+    Way("flip"): 2,
+    Way("ten_crop", (44,)): 10,
+    Way("ten_crop", (44, 46, 48)): 22,
+    Way("multi_scale", (44, 48, 52)): 6,
+}
 
 
 @pytest.mark.parametrize(("way", "passes"), WAYS.items(), ids=str)
@@ -52,13 +58,32 @@ def test_crops_are_the_corners_and_the_middle_at_the_faces_own_size() -> None:
     np.testing.assert_array_equal(views[1], views[0][:, :, ::-1])
 
 
+def test_scales_are_the_middle_larger_and_smaller_with_its_edges_drawn_on() -> None:
+    ramp = np.ascontiguousarray(np.broadcast_to(np.arange(48, dtype=np.float32)[None, None, :, None], (1, 48, 48, 1)))
+    larger, _, whole, _, smaller, _ = (view[0, 24, :, 0] for view in Way("multi_scale", (40, 48, 60)).views(ramp))
+    np.testing.assert_array_equal(whole, ramp[0, 24, :, 0])
+    assert (larger[0], larger[-1]) == pytest.approx((4, 43), abs=0.2)
+    # Six pixels of edge on each side of the 60 become 4.8 of the 48.
+    assert set(smaller[:4]) == {0}
+    assert set(smaller[-4:]) == {47}
+    assert np.diff(smaller[6:-6]) == pytest.approx(60 / 48)
+
+
 def test_no_face_is_no_mistake() -> None:
     for way in WAYS:
         assert average(quarters, FACES[:0], way).shape == (0, 7)
 
 
 @pytest.mark.parametrize(
-    ("tta", "crops"), [("zoom", (48,)), ("ten_crop", (44, 0)), ("ten_crop", (49,)), ("ten_crop", ()), ("flip", (46,))]
+    ("tta", "crops"),
+    [
+        ("zoom", (48,)),
+        ("ten_crop", (44, 0)),
+        ("ten_crop", (49,)),
+        ("ten_crop", ()),
+        ("flip", (46,)),
+        ("multi_scale", (97,)),
+    ],
 )
 def test_what_is_no_way_is_refused(tta: Any, crops: tuple[int, ...]) -> None:
     with pytest.raises(MienError, match="expected"):

@@ -158,8 +158,9 @@ def _seeds(facts: Facts) -> Iterator[str]:
 
 def _way(tta: Mapping[str, Any]) -> str:
     """How faces were looked at a second time, with its cost."""
-    if tta.get("tta") == "ten_crop":
-        return f"crops of {', '.join(map(str, tta['crops']))} pixels averaged ({tta['passes']} passes)"
+    squares = {"ten_crop": "crops", "multi_scale": "sizes"}.get(tta.get("tta", ""))
+    if squares:
+        return f"{squares} of {', '.join(map(str, tta['crops']))} pixels averaged ({tta['passes']} passes)"
     return "averaged with the mirror image (2 passes)"
 
 

@@ -81,8 +81,9 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
 
 def _way(tta: Mapping[str, Any]) -> str:
     """How faces were looked at a second time."""
-    if tta.get("tta") == "ten_crop":
-        return f"{tta['passes']} views averaged, crops of {', '.join(map(str, tta['crops']))} px"
+    squares = {"ten_crop": "crops", "multi_scale": "sizes"}.get(tta.get("tta", ""))
+    if squares:
+        return f"{tta['passes']} views averaged, {squares} of {', '.join(map(str, tta['crops']))} px"
     return "averaged over the mirror image"
 
 

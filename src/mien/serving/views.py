@@ -1,6 +1,6 @@
-"""Looking at a face more than once: the answers to its mirror image or to crops of it, averaged."""
+"""Looking at a face more than once: the answers to its mirror image, crops or other sizes of it, averaged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,12 +13,19 @@ from mien.errors import MienError
 
 Floats = NDArray[np.float32]
 Predict = Callable[[Floats], NDArray[np.floating]]
-Tta = Literal["none", "flip", "ten_crop"]
+Tta = Literal["none", "flip", "ten_crop", "multi_scale"]
+
+SIDES: Mapping[str, tuple[int, int]] = {"ten_crop": (1, FACE_SIZE), "multi_scale": (1, 2 * FACE_SIZE)}
+"""Smallest and largest side of the ways that take squares of several; the others take the whole face."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a face is looked at: once, also in the mirror, or in ten crops of each side in `crops`, scaled back to 48."""
+    """How a face is looked at: once, also in the mirror, or in squares of each side in `crops`, scaled back to 48.
+
+    ten_crop takes the corners, the middle and their mirror images; multi_scale the middle and its mirror image, where a
+    side above 48 shows the face smaller, its edges drawn on.
+    """
 
     tta: Tta = "none"
     crops: tuple[int, ...] = (FACE_SIZE,)
@@ -27,9 +34,9 @@ class Way:
         """Refuse what is no way. Raises MienError."""
         if self.tta not in get_args(Tta):
             raise MienError(f"The way to look at faces is {self.tta!r}, expected one of {', '.join(get_args(Tta))}.")
-        smallest = 1 if self.tta == "ten_crop" else FACE_SIZE
-        if not self.crops or not all(smallest <= crop <= FACE_SIZE for crop in self.crops):
-            wanted = f"one or more sides of {smallest} to {FACE_SIZE} pixels"
+        smallest, largest = SIDES.get(self.tta, (FACE_SIZE, FACE_SIZE))
+        if not self.crops or not all(smallest <= crop <= largest for crop in self.crops):
+            wanted = f"one or more sides of {smallest} to {largest} pixels"
             raise MienError(f"The crops of {self.tta} are {list(self.crops)}, expected {wanted}.")
 
     @property
@@ -47,7 +54,8 @@ class Way:
 
     def _places(self) -> list[tuple[int, int, int]]:
         """Top, left and side of each crop, without those that are the same: the whole face has one place, not five."""
-        return list(dict.fromkeys(place for crop in self.crops for place in _corners(crop)))
+        places = _corners if self.tta == "ten_crop" else _middle
+        return list(dict.fromkeys(place for crop in self.crops for place in places(crop)))
 
 
 ONCE = Way()
@@ -73,14 +81,26 @@ def mirrored(faces: Floats) -> Floats:
 def _corners(crop: int) -> Iterator[tuple[int, int, int]]:
     """Top, left and side of the four corner crops and the central one (Krizhevsky et al. 2012)."""
     rest = FACE_SIZE - crop
-    for top, left in ((0, 0), (0, rest), (rest, 0), (rest, rest), (rest // 2, rest // 2)):
+    for top, left in ((0, 0), (0, rest), (rest, 0), (rest, rest)):
         yield top, left, crop
+    yield from _middle(crop)
+
+
+def _middle(crop: int) -> Iterator[tuple[int, int, int]]:
+    """Top, left and side of the central square; both are negative where it reaches beyond the face."""
+    rest = FACE_SIZE - crop
+    yield rest // 2, rest // 2, crop
 
 
 def _crop(faces: Floats, top: int, left: int, crop: int) -> Floats:
     """A square of each face, scaled to the face's size."""
     if crop == FACE_SIZE:
         return faces
+    before, after = max(0, -top), max(0, top + crop - FACE_SIZE)
+    if before or after:
+        margin = (before, after)
+        faces = np.pad(faces, ((0, 0), margin, margin, (0, 0)), mode="edge")
+        top, left = top + before, left + before
     parts = faces[:, top : top + crop, left : left + crop, 0]
     scaled = [cv2.resize(part, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR) for part in parts]
     return np.stack(scaled)[..., None] if scaled else faces

@@ -54,13 +54,12 @@ def run(
 
     `votes` are FER+'s, told as a second opinion where the file exists.
     """
-    info = dataset.read_info(prepared)
+    way, info = second_way(params), dataset.read_info(prepared)
     trained = {family: _read_training(train_reports, family, info, params) for family in params.candidates}
     panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
     panel.splits["validation"] = dataset.read_split(prepared, "validation")
     judged = {family: panel.validate([family], params) for family in panel.paths}
     winner = select(judged)
-    way = second_way(params)
     ensembles = {name: panel.validate(members, params) for name, members in params.evaluate.ensembles.items()}
     # From here on the test split is open, and nothing is chosen any more.
     panel.splits["test"] = dataset.read_split(prepared, "test")
@@ -100,10 +99,12 @@ def select(validation: Scores) -> str:
 def second_way(params: Params) -> Way:
     """The way to look at faces that is told beside the single pass; ONCE for none."""
     wanted = params.evaluate
-    if wanted.tta != "ten_crop":
+    if wanted.tta in ("none", "flip"):
         return Way(wanted.tta)
     if not wanted.crops:
-        raise MienError("evaluate.crops is empty, expected the sides of ten_crop's crops, such as [44, 46, 48].")
+        raise MienError(
+            f"evaluate.crops is empty, expected the sides that {wanted.tta} looks at, such as [44, 48, 52]."
+        )
     return Way(wanted.tta, wanted.crops)
 
 
