@@ -107,35 +107,49 @@ def write_face(folder: Path) -> Path:
 
 @contextmanager
 def service(folder: Path) -> Iterator[str]:
-    """`bentoml serve` in `folder` for the length of the block; gives its address."""
+    """`bentoml serve` in `folder` for the length of the block; gives its address.
+
+    BentoML looks for free ports some time before it takes them, and another program may take one of them meanwhile:
+    a service that ended before it was ready is started once more. Raises MienError.
+    """
+    log = folder / "serve.log"
+    for _ in range(2):
+        address, process = start(folder, log)
+        try:
+            if ready(address, process):
+                yield address
+                return
+            if process.poll() is None:
+                break
+        finally:
+            process.terminate()
+            process.wait(30)
+    raise MienError(f"The service did not get ready; its output is in {log}.")
+
+
+def start(folder: Path, log: Path) -> "tuple[str, subprocess.Popen[bytes]]":
+    """The address and the process of a service that writes to `log`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    log = folder / "serve.log"
     command = [sys.executable, "-m", "bentoml", "serve", ".", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environment(folder), stdout=output, stderr=output, start_new_session=True
         )
-    try:
-        wait(address, process, log)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
+    return f"http://127.0.0.1:{port}", process
 
 
-def wait(address: str, process: "subprocess.Popen[bytes]", log: Path, seconds: float = 180) -> None:
-    """Return when the service is ready."""
+def ready(address: str, process: "subprocess.Popen[bytes]", seconds: float = 180) -> bool:
+    """Whether the service gets ready before its process or the time ends."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:
             with urlopen(f"{address}/readyz", timeout=5):  # noqa: S310 (our own address)
-                return
+                return True
         except (URLError, OSError):
             time.sleep(0.3)
-    raise MienError(f"The service did not get ready; its output is in {log}.")
+    return False
 
 
 def ask(address: str, photo: Path) -> dict[str, Any]:
