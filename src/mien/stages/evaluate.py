@@ -67,10 +67,7 @@ def run(
     final = examine(panel, winner, way, params)
     histories = {family: content["history"] for family, content in trained.items()}
     draw(final, judged, winner, plots, note=info["name"])
-    recipes = [list(group.values()) for group in scores.by_recipe(trained)]
-    named = {f"{group[0]} × {len(group)}" if group[1:] else group[0]: group for group in recipes}
-    curves = {name: [histories[family] for family in group] for name, group in named.items()}
-    charts.learning_curves(curves, plots / "learning_curves.png", info["name"])
+    draw_histories(trained, plots, note=info["name"])
     tabulate(final, histories, plots)
     runtime = panel.runtime(winner)
     content = {
@@ -224,6 +221,16 @@ def draw(final: Final, judged: Scores, winner: str, plots: Path, note: str) -> N
     charts.coverage(metrics.coverage(final.served, labels), below, plots / "coverage.png", tested)
     if "robustness" in final.extras:
         charts.robustness(final.extras["robustness"], plots / "robustness.png", tested)
+
+
+def draw_histories(trained: Mapping[str, Mapping[str, Any]], plots: Path, note: str) -> None:
+    """The learning curves, those of one recipe's seeds together."""
+    curves = {}
+    for group in scores.by_recipe(trained):
+        families = list(group.values())
+        name = f"{families[0]} × {len(families)}" if len(families) > 1 else families[0]
+        curves[name] = [trained[family]["history"] for family in families]
+    charts.learning_curves(curves, plots / "learning_curves.png", note)
 
 
 def tabulate(final: Final, histories: Histories, plots: Path) -> None:
