@@ -97,7 +97,7 @@ def test_the_network_is_the_familys_own_name_unless_it_names_another(tmp_path: P
         ({"evaluate": {"crops": [73]}}, "evaluate.crops[0] is 73, expected a number between 24 and 72"),
         ({"evaluate": {"ensembles": {"one": ["cnn"]}}}, "evaluate.ensembles.one is ['cnn'], expected different names"),
         ({"evaluate": {"ensembles": {"two": ["cnn", "vgg"]}}}, "evaluate.ensembles.two is ['cnn', 'vgg']"),
-        ({"package": {"tta": "ten_crop"}}, "package.tta is 'ten_crop', expected one of none, flip"),
+        ({"package": {"tta": "five"}}, "package.tta is 'five', expected one of none, flip, ten_crop, multi_scale"),
         ({"families": {"cnn": {"seed": -1}}}, "families.cnn.seed is -1, expected a number at least 0"),
         ({"families": {"cnn": {"distil": {"teachers": ["vgg16"] * 5}}}}, "families.cnn is a student"),
         ({"students": {"small": {"model": {}, "train": {}}}}, "students.small needs distil: with its teachers"),

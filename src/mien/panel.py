@@ -1,7 +1,7 @@
 """The trained models side by side: what each, or several together, answer to a split's faces looked at in some way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Panel:
     def exam(self, families: Sequence[str], way: Way, params: Params) -> dict[str, Any]:
         """Test scores of families together, looked at in a way, with the cost of that."""
         answers, temperature = self.calibrated(families, way)
-        cost = asdict(way) | {"passes": way.passes * len(families), "temperature": temperature}
+        cost = way.facts() | {"passes": way.passes * len(families), "temperature": temperature}
         return scores.with_and_without_leaks(answers, self.splits["test"], params) | cost
 
     def _one(self, family: str, split: str, way: Way) -> Probabilities:

@@ -187,10 +187,10 @@ class Promote:
 
 @dataclass(frozen=True)
 class Package:
-    """What the Bento carries and how the service behaves; with `tta: flip` it looks at faces in the mirror, too."""
+    """What the Bento carries and how the service behaves; `tta` is how it looks at faces, in `evaluate.crops`."""
 
     detector: Literal["auto", "haar", "yunet"]
-    tta: Literal["none", "flip"]
+    tta: Literal["none", "flip", "ten_crop", "multi_scale"]
     uncertain_below: Annotated[float, between(0, 1)]
 
 

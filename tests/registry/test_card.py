@@ -30,6 +30,7 @@ def facts(*, synthetic: bool = False, **changes: Any) -> Facts:
         "winner": "cnn",
         "families": {"cnn": {"validation": SCORES, "seconds": 3600.0}, "vgg16": {"seconds": 1800.0}},
         "temperature": 0.94,
+        "served": {"seen": "once", "temperature": 0.94},
         "test": {**SCORES, "without_leaks": SCORES, "recall": dict.fromkeys(EMOTIONS, 0.6), "support": support},
         "data": {"name": name, "digest": "d1ce", "synthetic": synthetic},
         "runtime": {"backend": "openvino", "precision": "bf16"},
@@ -133,15 +134,19 @@ def test_the_card_tells_how_it_looks_at_faces_and_what_being_unsure_is_worth() -
         "below": 0.4, "coverage": 0.866, "accuracy": 0.724, "accuracy_ci": [0.708, 0.739],
         "accuracy_of_uncertain": 0.358, "curve": [{"coverage": 1.0, "accuracy": 0.675, "confidence": 0.218}],
     }  # fmt: skip
-    served = {"tta": "flip", "passes": 2, "temperature": 0.894}
-    told = card.render(model_card.make(facts(uncertain=unsure, served=served)), "md").replace("\u00a0", " ")
+    served = {"seen": "twice, also in the mirror", "temperature": 0.894}
+    known = facts(uncertain=unsure, served=served)
+    known.evaluation["test"]["tta"] = SCORES | {"seen": "6 times, at sizes of 44, 48, 52 pixels and in the mirror"}
+    told = card.render(model_card.make(known), "md").replace("\u00a0", " ")
     assert "| looks at a face | twice, also in the mirror |" in told
+    assert "| test, whole split, seen 6 times, at sizes of 44, 48, 52 pixels and in the mirror |" in told
     assert "| temperature | 0.894, fitted on validation |" in told
     assert "less than 40% is answered `uncertain`" in told
     assert "86.6% of the faces are above that, and 72.4% (70.8% to 73.9%) of those are named right" in told
     assert "| 100% | 67.5% | 0.22 |" in told
     plain = card.render(model_card.make(facts()), "md")
     assert "| looks at a face | once |" in plain
+    assert "whole split, seen" not in plain
     assert "unsure" not in plain
 
 

@@ -90,6 +90,24 @@ def test_what_is_no_way_is_refused(tta: Any, crops: tuple[int, ...]) -> None:
         Way(tta, crops)
 
 
+def test_a_way_is_told_in_words_and_read_from_reports_cards_and_tags() -> None:
+    words = {
+        ONCE: "once",
+        Way("flip"): "twice, also in the mirror",
+        Way("ten_crop", (44, 46, 48)): "22 times, in crops of 44, 46, 48 pixels and in the mirror",
+        Way("multi_scale", (44, 52)): "4 times, at sizes of 44, 52 pixels and in the mirror",
+    }
+    for way, told in words.items():
+        assert str(way) == told
+        assert Way.told(way.facts()) == way
+        assert Way.told({"tta": way.tta, "crops": ",".join(map(str, way.crops))}) == way
+    assert Way.told({"tta": "flip"}) == Way("flip")
+    assert Way.told({}) == ONCE
+    for crops in ("44,", "large", 44, [None]):
+        with pytest.raises(MienError, match="expected sides in pixels"):
+            Way.told({"tta": "ten_crop", "crops": crops})
+
+
 def test_a_champion_that_looks_in_the_mirror_answers_both_sides_alike(
     tmp_path: Path, write_onnx: Callable[..., Path], card: Card
 ) -> None:
@@ -111,7 +129,19 @@ def test_a_champion_that_looks_in_the_mirror_answers_both_sides_alike(
     assert Runtime(onnx).predict(FACES).shape == (3, 7)
 
 
-def test_a_card_names_a_way_that_can_be_served(card: Card) -> None:
-    assert card.tta == "none"
-    with pytest.raises(MienError, match="tta is 'ten_crop', expected one of none, flip"):
-        replace(card, tta="ten_crop")  # type: ignore[arg-type]
+def test_a_champion_looks_at_the_sizes_on_its_card(tmp_path: Path, write_onnx: Callable[..., Path], card: Card) -> None:
+    folder, face = tmp_path / "champion", np.arange(96 * 96, dtype=np.int64).reshape(96, 96) % 251
+    write_onnx(folder / "model.onnx")
+    seen = []
+    for crops in ((48,), (30, 60)):
+        write_card(folder, replace(card, tta="multi_scale", crops=crops))
+        assert read_card(folder).way == Way("multi_scale", crops)
+        (answer,) = Mien(folder).classify([face.astype(np.uint8)])
+        seen.append(np.array(list(answer["probabilities"].values())))
+    assert np.abs(seen[1] - seen[0]).max() > 1e-3
+
+
+def test_a_card_names_a_way_that_there_is(card: Card) -> None:
+    assert card.way == ONCE
+    with pytest.raises(MienError, match="is 'zoom', expected one of none, flip, ten_crop, multi_scale"):
+        replace(card, tta="zoom")  # type: ignore[arg-type]

@@ -205,11 +205,20 @@ def test_crops_of_every_size_are_averaged_and_their_cost_is_told(world: World, m
 
 def test_what_is_served_has_the_temperature_of_the_way_it_is_served(world: World) -> None:
     once = world.run()
-    assert once["served"] == {"tta": "none", "passes": 1, "temperature": once["temperature"]}
-    package = dataclasses.replace(world.params.package, tta="flip")
-    served = world.run(dataclasses.replace(world.params, package=package))
-    assert served["served"] == {"tta": "flip", "passes": 2, "temperature": served["test"]["tta"]["temperature"]}
+    assert once["served"] == ONCE.facts() | {"temperature": once["temperature"]}
+    package = dataclasses.replace(world.params.package, tta="multi_scale")
+    wanted = dataclasses.replace(world.with_(tta="multi_scale", crops=(44, 48)), package=package)
+    served = world.run(wanted)
+    way, told = Way("multi_scale", (44, 48)), served["test"]["tta"]
+    assert served["served"] == way.facts() | {"temperature": told["temperature"]}
+    assert told["seen"] == "4 times, at sizes of 44, 48 pixels and in the mirror"
     assert served["temperature"] == once["temperature"], "the single pass keeps its own"
+
+
+def test_sides_that_only_the_service_would_look_at_are_asked_for(world: World) -> None:
+    package = dataclasses.replace(world.params.package, tta="multi_scale")
+    with pytest.raises(MienError, match=r"evaluate\.crops is empty, expected the sides that multi_scale looks at"):
+        world.run(dataclasses.replace(world.with_(tta="none", crops=()), package=package))
 
 
 def test_what_being_unsure_is_worth_is_told(evaluated: tuple[World, dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from mien.params import Params
 from mien.registry.tracking import versions
 from mien.serving import detector_file
 from mien.serving.champion import CHAMPION_VARIABLE, Card, read_card
+from mien.serving.views import Way
 from mien.stages import package
 from mien.windows import PROFILE_FILE
 
@@ -194,10 +195,14 @@ def test_the_champion_takes_its_training_profile_along(project: Path, params: Pa
 def test_the_card_says_how_the_version_was_judged_whatever_the_parameter_says_now(
     project: Path, params: Params, registry: Registry
 ) -> None:
-    registry.version = registry.of("5", {**TAGS, "tta": "flip"})
+    registry.version = registry.of("5", {**TAGS, "tta": "multi_scale", "crops": "44,52"})
     run(params)
     assert params.package.tta == "none"
-    assert read_card(project / "models" / "champion").tta == "flip"
+    assert read_card(project / "models" / "champion").way == Way("multi_scale", (44, 52))
+    registry.version = registry.of("6", {**TAGS, "tta": "multi_scale", "crops": "large"})
+    with pytest.raises(MienError, match="crops of multi_scale are 'large', expected sides in pixels"):
+        run(params)
+    assert read_card(project / "models" / "champion").version == "5"
 
 
 @pytest.mark.usefixtures("project", "_no_build")

@@ -25,6 +25,7 @@ from mien.params import Params
 from mien.registry import promotions, tracking
 from mien.registry.tracking import versions
 from mien.serving.runtime import Runtime
+from mien.serving.views import ONCE, Way
 from mien.stages import promote
 from mien.stages.promote import Inputs
 
@@ -75,10 +76,10 @@ class Desk:
         self.evaluate(family, sha256, run.id)
         return run.id
 
-    def serve(self, tta: str, temperature: float) -> None:
+    def serve(self, way: Way, temperature: float) -> None:
         """Let the evaluation be of a winner that is served in that way."""
         path = self.root / "evaluation.json"
-        write_json(path, json.loads(path.read_text()) | {"served": {"tta": tta, "temperature": temperature}})
+        write_json(path, json.loads(path.read_text()) | {"served": way.facts() | {"temperature": temperature}})
 
     def evaluate(self, family: str, sha256: str, run_id: str) -> None:
         """Leave the reports of a model, their numbers made up."""
@@ -89,7 +90,8 @@ class Desk:
             "winner": family,
             "families": {family: entry},
             "temperature": 1.25,
-            "test": scores,
+            "served": ONCE.facts() | {"temperature": 1.25},
+            "test": scores | {"without_leaks": scores},
             "data": {"name": "brightness", "digest": digest, "synthetic": False},
         }
         write_json(self.root / "evaluation.json", content)
@@ -208,12 +210,12 @@ def test_a_winner_is_judged_and_kept_in_the_way_it_is_served(desk: Desk, monkeyp
     desk.promote()
     once = sum(seen)
     seen.clear()
-    desk.serve("flip", 1.5)
+    desk.serve(Way("multi_scale", (44, 52)), 1.5)
     desk.promote()
-    assert sum(seen) == 2 * once, "every face, also those that are timed, was looked at twice"
+    assert sum(seen) == 4 * once, "every face, also those that are timed, was looked at four times"
     found = versions.champion("mien")
     assert found is not None
-    assert (found.tags["tta"], found.tags["temperature"]) == ("flip", "1.5")
+    assert [found.tags[key] for key in ("tta", "crops", "temperature")] == ["multi_scale", "44,52", "1.5"]
 
 
 def test_a_better_winner_takes_over_and_the_log_holds_both_scores(desk: Desk) -> None:

@@ -107,6 +107,7 @@ class Answers:
             "emotions": list(EMOTIONS),
             "temperature": card.temperature,
             "tta": card.tta,
+            "crops": list(card.crops),
             **{name: getattr(card, name) for name in champion.LIMITS},
             "metrics": dict(card.metrics),
             "runtime": {"backend": self.mien.runtime.backend, "precision": self.mien.runtime.precision},

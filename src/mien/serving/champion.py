@@ -5,18 +5,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mien.errors import MienError
 from mien.files import read_json, write_json
-from mien.serving.views import Way
+from mien.serving.views import ONCE, Tta, Way
 
 CHAMPION_VARIABLE = "MIEN_CHAMPION"
 FOLDER = Path("models/champion")
 MODEL_FILE = "model.onnx"
 CARD_FILE = "champion.json"
 MADE_BY = "dvc repro"
-SERVABLE = ("none", "flip")
 LIMITS = ("too_small_below", "blurry_below", "low_confidence_below", "uncertain_below")
 SHIPPED = Path(__file__).parents[1] / "shipped"
 """The champion that comes with the package."""
@@ -30,8 +29,8 @@ class Card:
     `status.sharpness` of its crop, `low_confidence` by the detector's score, `uncertain` by the probability of its
     emotion. Where the defaults come from: `python benchmarks/limits.py`.
 
-    `tta` is `flip` where each answer is the mean of those to the face and to its mirror image, for twice the cost;
-    `temperature` was fitted to answers of that kind.
+    `tta` and `crops` are the way it looks at a face, of which each answer is the mean and to which `temperature` was
+    fitted; a card without them looks once.
     """
 
     version: str
@@ -47,7 +46,8 @@ class Card:
     blurry_below: float = 0.05
     low_confidence_below: float = 0.75
     metrics: Mapping[str, float] = field(default_factory=dict)
-    tta: Literal["none", "flip"] = "none"
+    tta: Tta = ONCE.tta
+    crops: tuple[int, ...] = ONCE.crops
 
     def __post_init__(self) -> None:
         """Refuse what would make every answer wrong. Raises MienError."""
@@ -59,13 +59,12 @@ class Card:
         for name in ("too_small_below", "blurry_below"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise MienError(f"The champion's {name} is {getattr(self, name)}, expected 0 or more.")
-        if self.tta not in SERVABLE:
-            raise MienError(f"The champion's tta is {self.tta!r}, expected one of {', '.join(SERVABLE)}.")
+        Way(self.tta, self.crops)
 
     @property
     def way(self) -> Way:
         """How it looks at a face."""
-        return Way(self.tta)
+        return Way(self.tta, self.crops)
 
 
 def folder(chosen: Path | None = None, root: Path = Path()) -> Path:
@@ -96,6 +95,7 @@ def read_card(place: Path) -> Card:
     values: dict[str, Any] = {f.name: content[f.name] for f in dataclasses.fields(Card) if f.name in content}
     try:
         values |= {key: float(values[key]) for key in ("temperature", *LIMITS) if key in values}
+        values |= dataclasses.asdict(Way.told(values))
         return Card(**{**values, "version": str(values["version"]), "detector": str(values["detector"])})
     except (KeyError, TypeError, ValueError) as error:
         raise MienError(f"{path} is no champion's card ({error!r}). Make it anew with `{MADE_BY}`.") from None

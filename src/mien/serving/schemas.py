@@ -6,6 +6,7 @@ import bentoml
 from pydantic import BaseModel, Field
 
 from mien.emotions import FACE_SIZE
+from mien.serving.views import Tta
 
 Emotion = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 Probability = float
@@ -121,7 +122,8 @@ class ModelInfo(BaseModel):
     model: Model
     emotions: tuple[Emotion, ...]
     temperature: float
-    tta: Literal["none", "flip"]
+    tta: Tta
+    crops: tuple[int, ...]
     too_small_below: float
     blurry_below: float
     low_confidence_below: Probability

@@ -12,6 +12,7 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.files import read_json, swap
 from mien.serving.champion import MODEL_FILE, SHIPPED, Card, folder, read_card, write_card
+from mien.serving.views import Way
 from mien.windows import PROFILE_FILE
 
 TEXT_FILE = "CARD.md"
@@ -57,8 +58,8 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         "PrivateTest, without images that also stand in Training": test["without_leaks"],
     }
     if "tta" in test:
-        served = "" if test["tta"].get("tta") == card.tta else " (not served)"
-        rows[f"PrivateTest, whole, {_way(test['tta'])}{served}"] = test["tta"]
+        served = "" if Way.told(test["tta"]) == card.way else " (not served)"
+        rows[f"PrivateTest, whole, seen {test['tta']['seen']}{served}"] = test["tta"]
     table = "\n".join(f"| {name} | {_row(row)} |" for name, row in rows.items())
     recall = ", ".join(f"{name} {test['recall'][name]:.2f} ({test['support'][name]:,})" for name in EMOTIONS)
     teachers = ", ".join(family.get("distil", {}).get("teachers", {}))
@@ -77,14 +78,6 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         uncertain=card.uncertain_below,
         hard=f"{hard[0].capitalize()}, {hard[1]} and {hard[2]}",
     )
-
-
-def _way(tta: Mapping[str, Any]) -> str:
-    """How faces were looked at a second time."""
-    squares = {"ten_crop": "crops", "multi_scale": "sizes"}.get(tta.get("tta", ""))
-    if squares:
-        return f"{tta['passes']} views averaged, {squares} of {', '.join(map(str, tta['crops']))} px"
-    return "averaged over the mirror image"
 
 
 def _row(scores: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -39,6 +39,33 @@ class Way:
             wanted = f"one or more sides of {smallest} to {largest} pixels"
             raise MienError(f"The crops of {self.tta} are {list(self.crops)}, expected {wanted}.")
 
+    @classmethod
+    def told(cls, facts: Mapping[str, Any]) -> "Way":
+        """The way that `tta` and `crops` of a card or of a version's tags tell; ONCE where they are not told.
+
+        Tags hold text: sides with commas between them. Raises MienError.
+        """
+        tta, crops = facts.get("tta", "none"), facts.get("crops", (FACE_SIZE,))
+        try:
+            sides = tuple(int(crop) for crop in (crops.split(",") if isinstance(crops, str) else crops))
+        except (TypeError, ValueError):
+            raise MienError(f"The crops of {tta} are {crops!r}, expected sides in pixels, such as 44,48,52.") from None
+        return cls(tta, sides)
+
+    def __str__(self) -> str:
+        """How often and how a face is seen, in words."""
+        sides = ", ".join(map(str, self.crops))
+        return {
+            "none": "once",
+            "flip": "twice, also in the mirror",
+            "ten_crop": f"{self.passes} times, in crops of {sides} pixels and in the mirror",
+            "multi_scale": f"{self.passes} times, at sizes of {sides} pixels and in the mirror",
+        }[self.tta]
+
+    def facts(self) -> dict[str, Any]:
+        """For reports: the name, the sides, the cost and the words."""
+        return {"tta": self.tta, "crops": list(self.crops), "passes": self.passes, "seen": str(self)}
+
     @property
     def passes(self) -> int:
         """How often the network sees every face."""
@@ -60,17 +87,23 @@ class Way:
 
 ONCE = Way()
 
+TOGETHER = 256
+"""Views answered in one go: one face's cost less so, and those of a whole split would fill the memory."""
+
 
 def average(predict: Predict, faces: Floats, way: Way = ONCE) -> Floats:
     """The mean of the probabilities `(n, 7)` that `predict` gives to each view of the faces `(n, 48, 48, 1)`."""
-    if way.tta == "none":
+    if way == ONCE or not len(faces):
         return np.asarray(predict(faces), np.float32)
-    if way.tta == "flip":  # in one go, which costs a photo of one face less than two calls
-        both = predict(np.concatenate([faces, mirrored(faces)]))
-        return np.asarray((both[: len(faces)] + both[len(faces) :]) / 2, np.float32)
-    # Summed view by view, because so many copies of a split would fill the memory.
-    total = sum(predict(view).astype(np.float64) for view in way.views(faces))
-    return np.asarray(total / way.passes, np.float32)
+    few = max(1, TOGETHER // way.passes)
+    parts = [faces[start : start + few] for start in range(0, len(faces), few)]
+    return np.concatenate([_mean(predict(np.concatenate(list(way.views(part)))), way) for part in parts])
+
+
+def _mean(answers: NDArray[np.floating], way: Way) -> Floats:
+    """The mean over views that were answered in one go, view by view."""
+    by_view = answers.reshape(way.passes, len(answers) // way.passes, answers.shape[1])
+    return np.asarray(by_view.mean(axis=0, dtype=np.float64), np.float32)
 
 
 def mirrored(faces: Floats) -> Floats:
@@ -103,4 +136,4 @@ def _crop(faces: Floats, top: int, left: int, crop: int) -> Floats:
         top, left = top + before, left + before
     parts = faces[:, top : top + crop, left : left + crop, 0]
     scaled = [cv2.resize(part, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR) for part in parts]
-    return np.stack(scaled)[..., None] if scaled else faces
+    return np.stack(scaled)[..., None]

@@ -19,7 +19,7 @@ from mien.panel import Panel, Probabilities, floats
 from mien.params import Params
 from mien.scores import with_and_without_leaks
 from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, Way, average
+from mien.serving.views import ONCE, Tta, Way, average
 
 Histories = Mapping[str, charts.History]
 Scores = Mapping[str, Mapping[str, Any]]
@@ -54,7 +54,8 @@ def run(
 
     `votes` are FER+'s, told as a second opinion where the file exists.
     """
-    way, info = second_way(params), dataset.read_info(prepared)
+    way, info = way_to_look(params.evaluate.tta, params), dataset.read_info(prepared)
+    way_to_look(params.package.tta, params)  # what it cannot be is refused before anything is scored
     trained = {family: _read_training(train_reports, family, info, params) for family in params.candidates}
     panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
     panel.splits["validation"] = dataset.read_split(prepared, "validation")
@@ -93,21 +94,18 @@ def select(validation: Scores) -> str:
     return max(validation, key=lambda name: (round(validation[name]["macro_f1"], 3), validation[name]["accuracy"]))
 
 
-def second_way(params: Params) -> Way:
-    """The way to look at faces that is told beside the single pass; ONCE for none."""
-    wanted = params.evaluate
-    if wanted.tta in ("none", "flip"):
-        return Way(wanted.tta)
-    if not wanted.crops:
-        raise MienError(
-            f"evaluate.crops is empty, expected the sides that {wanted.tta} looks at, such as [44, 48, 52]."
-        )
-    return Way(wanted.tta, wanted.crops)
+def way_to_look(tta: Tta, params: Params) -> Way:
+    """The way of that name, with the sides of `evaluate.crops` where it has any; ONCE for none."""
+    if tta in ("none", "flip"):
+        return Way(tta)
+    if not params.evaluate.crops:
+        raise MienError(f"evaluate.crops is empty, expected the sides that {tta} looks at, such as [44, 48, 52].")
+    return Way(tta, params.evaluate.crops)
 
 
 def examine(panel: Panel, winner: str, way: Way, params: Params) -> Final:
     """Fit the temperature of every way on clean validation faces, then score the test split."""
-    test, served = panel.splits["test"], Way(params.package.tta)
+    test, served = panel.splits["test"], way_to_look(params.package.tta, params)
     before, labels = panel.answer([winner], "test"), test.labels
     after, temperature = panel.calibrated([winner], ONCE)
     told = with_and_without_leaks(after, test, params) | {
@@ -122,7 +120,7 @@ def examine(panel: Panel, winner: str, way: Way, params: Params) -> Final:
     diagrams = metrics.reliability(before, labels, bins), metrics.reliability(after, labels, bins)
     answers, softness = panel.calibrated([winner], served)
     extras = {
-        "served": {"tta": served.tta, "passes": served.passes, "temperature": softness},
+        "served": served.facts() | {"temperature": softness},
         "uncertain": scores.uncertainty(answers, test, params.package.uncertain_below),
     }
     if params.evaluate.robustness:

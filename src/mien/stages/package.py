@@ -5,11 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, cast
 
 import yaml
 
@@ -21,6 +21,7 @@ from mien.registry import lineage
 from mien.registry.tracking import versions
 from mien.serving import detector_file, detectors
 from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
+from mien.serving.views import Way
 from mien.windows import PROFILE_FILE
 
 
@@ -82,7 +83,7 @@ def fetch(name: str, version: versions.Version, folder: Path, detector: Path | N
         synthetic=tags.get("synthetic") == "true",
         metrics=dict(version.metrics),
         # The version's own, not the parameter's: its temperature was fitted to answers of this kind.
-        tta=cast("Literal['none', 'flip']", tags.get("tta", "none")),
+        **asdict(Way.told(tags)),
     )
     write_card(folder, card)
     return card

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from mien.registry.tracking.store import MODEL_FILE
 from mien.registry.tracking.versions import Version
 from mien.serving import views
 from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, Tta, Way
+from mien.serving.views import ONCE, Way
 from mien.windows import PROFILE_FILE
 
 METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
@@ -229,7 +229,7 @@ def optional(path: Path) -> dict[str, Any]:
 
 def _as_served(onnx: Path, tags: Mapping[str, str]) -> tuple[Runtime, Way]:
     """The runtime on one thread, and how each face is looked at."""
-    return Runtime(onnx, threads=1), Way(cast("Tta", tags.get("tta", "none")))
+    return Runtime(onnx, threads=1), Way.told(tags)
 
 
 def _answers(runtime: Runtime, way: Way, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
@@ -255,13 +255,14 @@ def _winner(content: Mapping[str, Any], inputs: Inputs) -> tuple[Path, dict[str,
     sha256 = hashlib.sha256(onnx.read_bytes()).hexdigest() if onnx.exists() else "no file"
     if sha256 != entry["onnx_sha256"]:
         raise MienError(f"{onnx} is not the file that was evaluated. Evaluate it: dvc repro evaluate.")
-    served = content.get("served") or {"tta": "none", "temperature": content["temperature"]}
+    served = content["served"]
     return onnx, lineage.tags(family) | {
         "family": family,
         "onnx_sha256": sha256,
         "validation_macro_f1": str(entry["validation"]["macro_f1"]),
         "temperature": str(served["temperature"]),
         "tta": served["tta"],
+        "crops": ",".join(map(str, served["crops"])),
         "data.name": data["name"],
         "data.digest": data["digest"],
         "synthetic": str(data["synthetic"]).lower(),
