@@ -12,6 +12,7 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.serving import shipping
 from mien.serving.champion import SHIPPED, Card, read_card, write_card
+from mien.serving.views import Way
 from mien.windows import PROFILE_FILE
 
 SCORES = {"n": 9, "accuracy": 0.5, "accuracy_ci": [0.4, 0.6], "macro_f1": 0.4, "uar": 0.3, "nll": 1.0, "brier": 0.6,
@@ -68,6 +69,18 @@ def test_a_shipped_student_names_its_teachers(project: Path) -> None:
         "Its teachers, trained on the same faces: wide, deep."
         in (project / "package" / "shipped" / "CARD.md").read_text()
     )
+
+
+def test_the_scores_of_another_way_of_looking_say_whether_it_is_served(project: Path) -> None:
+    report, way = json.loads((project / "evaluation.json").read_text()), Way("multi_scale", (44, 52))
+    report["test"]["tta"] = SCORES | way.facts()
+    (project / "evaluation.json").write_text(json.dumps(report))
+    words = "| PrivateTest, whole, seen 4 times, at sizes of 44, 52 pixels and in the mirror"
+    for crops, row in ((way.crops, f"{words} | 9 |"), ((44, 48), f"{words} (not served) | 9 |")):
+        card = read_card(project / "champion")
+        write_card(project / "champion", dataclasses.replace(card, tta="multi_scale", crops=crops))
+        ship(project)
+        assert row in (project / "package" / "shipped" / "CARD.md").read_text()
 
 
 def refused(project: Path, message: str) -> None:

@@ -205,13 +205,15 @@ def test_crops_of_every_size_are_averaged_and_their_cost_is_told(world: World, m
 
 def test_what_is_served_has_the_temperature_of_the_way_it_is_served(world: World) -> None:
     once = world.run()
-    assert once["served"] == ONCE.facts() | {"temperature": once["temperature"]}
+    single = {"tta": "none", "crops": [48], "passes": 1, "seen": "once"}
+    assert once["served"] == single | {"temperature": once["temperature"]}
     package = dataclasses.replace(world.params.package, tta="multi_scale")
     wanted = dataclasses.replace(world.with_(tta="multi_scale", crops=(44, 48)), package=package)
     served = world.run(wanted)
-    way, told = Way("multi_scale", (44, 48)), served["test"]["tta"]
-    assert served["served"] == way.facts() | {"temperature": told["temperature"]}
-    assert told["seen"] == "4 times, at sizes of 44, 48 pixels and in the mirror"
+    words, told = "4 times, at sizes of 44, 48 pixels and in the mirror", served["test"]["tta"]
+    several = {"tta": "multi_scale", "crops": [44, 48], "passes": 4, "seen": words}
+    assert served["served"] == several | {"temperature": told["temperature"]}
+    assert told["seen"] == words
     assert served["temperature"] == once["temperature"], "the single pass keeps its own"
 
 

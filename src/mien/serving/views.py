@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mien.emotions import FACE_SIZE
 from mien.errors import MienError
+from mien.serving.runtime import CHUNK
 
 Floats = NDArray[np.float32]
 Predict = Callable[[Floats], NDArray[np.floating]]
@@ -87,15 +88,13 @@ class Way:
 
 ONCE = Way()
 
-TOGETHER = 256
-"""Views answered in one go: one face's cost less so, and those of a whole split would fill the memory."""
-
 
 def average(predict: Predict, faces: Floats, way: Way = ONCE) -> Floats:
     """The mean of the probabilities `(n, 7)` that `predict` gives to each view of the faces `(n, 48, 48, 1)`."""
     if way == ONCE or not len(faces):
         return np.asarray(predict(faces), np.float32)
-    few = max(1, TOGETHER // way.passes)
+    # One face's views cost less in one go; those of a whole split would fill the memory.
+    few = max(1, CHUNK // way.passes)
     parts = [faces[start : start + few] for start in range(0, len(faces), few)]
     return np.concatenate([_mean(predict(np.concatenate(list(way.views(part)))), way) for part in parts])
 

@@ -54,8 +54,8 @@ def run(
 
     `votes` are FER+'s, told as a second opinion where the file exists.
     """
-    way, info = way_to_look(params.evaluate.tta, params), dataset.read_info(prepared)
-    way_to_look(params.package.tta, params)  # what it cannot be is refused before anything is scored
+    way, served = (way_to_look(tta, params) for tta in (params.evaluate.tta, params.package.tta))
+    info = dataset.read_info(prepared)
     trained = {family: _read_training(train_reports, family, info, params) for family in params.candidates}
     panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
     panel.splits["validation"] = dataset.read_split(prepared, "validation")
@@ -65,7 +65,7 @@ def run(
     # From here on the test split is open, and nothing is chosen any more.
     panel.splits["test"] = dataset.read_split(prepared, "test")
     opinion = read_votes(votes, prepared, panel.splits["test"])
-    final = examine(panel, winner, way, params)
+    final = examine(panel, winner, way, served, params)
     histories = {family: content["history"] for family, content in trained.items()}
     draw(final, judged, winner, plots, note=info["name"])
     draw_histories(trained, plots, note=info["name"])
@@ -103,9 +103,9 @@ def way_to_look(tta: Tta, params: Params) -> Way:
     return Way(tta, params.evaluate.crops)
 
 
-def examine(panel: Panel, winner: str, way: Way, params: Params) -> Final:
+def examine(panel: Panel, winner: str, way: Way, served: Way, params: Params) -> Final:
     """Fit the temperature of every way on clean validation faces, then score the test split."""
-    test, served = panel.splits["test"], way_to_look(params.package.tta, params)
+    test = panel.splits["test"]
     before, labels = panel.answer([winner], "test"), test.labels
     after, temperature = panel.calibrated([winner], ONCE)
     told = with_and_without_leaks(after, test, params) | {
