@@ -119,23 +119,23 @@ def reliability_diagram(curves: Mapping[str, Reliability], path: Path, note: str
 
 
 def learning_curves(recipes: Mapping[str, Sequence[History]], path: Path, note: str = "") -> None:
-    """Loss, accuracy and macro-F1 by epoch: a column for each recipe, with lines for each of its trainings."""
-    rows = (("loss", "loss", "val_loss"), ("accuracy", "accuracy", "val_accuracy"), ("macro-F1", "", "val_macro_f1"))
+    """Loss, accuracy and macro-F1 by epoch: a row for each recipe, with lines for each of its trainings."""
+    columns = (("loss", "loss", "val_loss"), ("accuracy", "accuracy", "val_accuracy"), ("macro-F1", "", "val_macro_f1"))
     with _style():
-        figure = _figure(min(16, 2.2 + 1.4 * len(recipes)), 6.4)
-        panels = figure.subplots(len(rows), len(recipes), sharex="col", sharey="row", squeeze=False)
-        for line, (title, training, validation) in zip(panels, rows, strict=True):
-            line[0].set_ylabel(title, color=INK)
-            for axes, histories in zip(line, recipes.values(), strict=True):
+        figure = _figure(9, min(16, 1.5 + 1.1 * len(recipes)))
+        panels = figure.subplots(len(recipes), len(columns), sharex=True, sharey="col", squeeze=False)
+        for line, (recipe, histories) in zip(panels, recipes.items(), strict=True):
+            line[0].set_ylabel(recipe, color=INK, rotation=0, ha="right", va="center")
+            for axes, (_, training, validation) in zip(line, columns, strict=True):
                 for history in histories:
                     _curve(axes, history.get(training, ()), COLOURS[1], linewidth=1)
                     _curve(axes, history.get(validation, ()), COLOURS[0], linewidth=1.2)
                 axes.grid(visible=True)
-        for axes, recipe in zip(panels[0], recipes, strict=True):
-            axes.set_title(recipe, size=9)
+        for axes, (title, _, _) in zip(panels[0], columns, strict=True):
+            axes.set_title(title, size=9)
         for axes in panels[-1]:
             axes.set(xlabel="epoch", xlim=(0, None))
-            axes.xaxis.get_major_locator().set_params(nbins=4, integer=True)
+            axes.xaxis.get_major_locator().set_params(nbins=6, integer=True)
         first = [one["loss"][0] for histories in recipes.values() for one in histories if one.get("loss")]
         if first:
             # An untrained network's validation loss can be many times that, and would flatten all curves.
