@@ -167,7 +167,7 @@ def families(results: Mapping[str, Mapping[str, float]], path: Path, winner: str
     names = sorted(results, key=lambda name: results[name]["macro_f1"])
     scores = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("uar", "mean recall"))
     with _style():
-        figure = _figure(8, 0.55 * len(names) + 1.9)
+        figure = _figure(8, 0.5 * len(names) + 1.4)
         axes = figure.subplots()
         for (key, title), colour, marker in zip(scores, COLOURS, "osD", strict=False):
             values = [results[name][key] for name in names]
@@ -182,7 +182,7 @@ def families(results: Mapping[str, Mapping[str, float]], path: Path, winner: str
         axes.set(xlabel="score on validation, without leaked faces", ylim=(-0.6, len(names) - 0.4))
         axes.margins(x=0.12)
         axes.grid(visible=True, axis="x")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=3, bbox_transform=figure.transFigure)
+        figure.legend(loc="outside upper center", ncols=3)
         _save(figure, path, "", note)
 
 
