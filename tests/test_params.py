@@ -54,7 +54,8 @@ students: {}
 def test_the_families_are_registered(params: Params) -> None:
     teachers = ["cnn_wide", "cnn_wide_8", "cnn_wide_9", "cnn_deep", "vgg16"]
     harder = ["cnn_flat", "cnn_flat_8", "vgg16_harder", "vgg16_harder_9", "cnn_deep_harder", "cnn_wide_harder"]
-    assert list(params.families) == ["cnn", *teachers, *harder, "resnet50", "efficientnetb0"]
+    longer = ["cnn_deep_longer", "vgg16_longer"]
+    assert list(params.families) == ["cnn", *teachers, *harder, *longer, "resnet50", "efficientnetb0"]
 
 
 def test_a_familys_block_is_laid_over_the_common_recipe(tmp_path: Path) -> None:

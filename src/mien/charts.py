@@ -235,7 +235,7 @@ def robustness(found: Mapping[str, Any], path: Path, note: str = "") -> None:
         axes.set(xlabel="accuracy", ylim=(-0.6, len(names) - 0.3))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.grid(visible=True, axis="x")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.0), ncols=4, bbox_transform=figure.transFigure)
+        figure.legend(loc="outside upper center", ncols=4)
         _save(figure, path, "", note)
 
 
