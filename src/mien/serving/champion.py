@@ -97,6 +97,8 @@ def read_card(place: Path) -> Card:
         values |= {key: float(values[key]) for key in ("temperature", *LIMITS) if key in values}
         values |= dataclasses.asdict(Way.told(values))
         return Card(**{**values, "version": str(values["version"]), "detector": str(values["detector"])})
+    except MienError as error:
+        raise MienError(f"{path} is no champion's card: {error} Make it anew with `{MADE_BY}`.") from None
     except (KeyError, TypeError, ValueError) as error:
         raise MienError(f"{path} is no champion's card ({error!r}). Make it anew with `{MADE_BY}`.") from None
 
