@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell command -v python3.11 || echo python3)
+# The newest Python that the locked requirements are for; pyenv names some that it does not run.
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do python$$v -c "" 2>/dev/null && { command -v python$$v; exit; }; done; echo python3)
 DIR ?= .
 BIN := .venv/bin
 READY := .venv/.ready
@@ -22,7 +23,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(READY): requirements-uv.lock requirements.lock pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" || { echo "error: the locked requirements are for Python 3.11, and $(PYTHON) is none. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" || { echo "error: the locked requirements are for Python 3.11 to 3.13, and $(PYTHON) is none of them. Name one: make PYTHON=/path/to/python3.13" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	$(BIN)/uv pip install --quiet --system-certs --python .venv --require-hashes -r requirements.lock
@@ -95,4 +96,4 @@ lock: $(READY)  ## compile the requirements files anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra serve $(COMPILE) -o requirements-serving.lock
 	$(BIN)/uv pip compile pyproject.toml --extra train --extra gpu $(COMPILE) -o requirements-gpu.lock
 
-COMPILE := --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

@@ -19,7 +19,7 @@ import numpy as np
 import samples
 from timing import table
 
-from mien.serving.predict import Mien
+from mien.inference.predictor import Mien
 
 ENVIRONMENT = Path(os.environ.get("MIEN_PEERS", Path(__file__).parent / ".peers"))
 PACKAGES = ("fer==25.10.3", "opencv-contrib-python<5", "setuptools<80")

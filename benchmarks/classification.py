@@ -16,9 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from timing import milliseconds, table
 
-from mien.params import load
-from mien.serving import champion, vino
-from mien.serving.runtime import Runtime
+from mien.config.params import load
+from mien.inference import champion
+from mien.inference import openvino_runtime as vino
+from mien.inference.runtime import Runtime
 
 SIZES = (1, 8, 64)
 Floats = NDArray[np.float32]

@@ -13,11 +13,11 @@ from timing import milliseconds, table
 
 from mien.data.dataset import read_split
 from mien.errors import MienError
-from mien.serving import faces, photos
-from mien.serving.detector_file import yunet_file
-from mien.serving.detectors import Detection, Detector, Haar, YuNet, YuNetOnOpenVINO
-from mien.serving.photos import Pixels
-from mien.serving.predict import DETECTION_SIDES
+from mien.inference import faces, photos
+from mien.inference.detector_file import yunet_file
+from mien.inference.detectors import Detection, Detector, Haar, YuNet, YuNetOnOpenVINO
+from mien.inference.photos import Pixels
+from mien.inference.predictor import DETECTION_SIDES
 
 SIZES = ((32, 48), (49, 64), (65, 82))
 BASE, FAST = "YuNet, OpenCV", "YuNet, OpenVINO"

@@ -11,9 +11,9 @@ import keras
 from timing import table
 from training import random_faces
 
+from mien.config.params import load
 from mien.learning import training
 from mien.learning.batches import Batches
-from mien.params import load
 
 WORKERS = {"tf.data": 1, "threads": 2}
 

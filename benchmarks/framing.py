@@ -1,6 +1,6 @@
 """How detectors frame the faces of FER-2013, and what finding and cropping a face anew costs in accuracy.
 
-`python benchmarks/framing.py` fits on validation faces the constants that stand in `mien.serving.detectors`;
+`python benchmarks/framing.py` fits on validation faces the constants that stand in `mien.inference.detectors`;
 `python benchmarks/framing.py test` scores test faces with the constants that stand there, and fits nothing.
 """
 
@@ -15,12 +15,12 @@ from scenes import draw, matched
 
 from mien.data.dataset import Split, read_split
 from mien.errors import MienError
-from mien.metrics import mcnemar, wilson_interval
-from mien.serving import champion
-from mien.serving.detector_file import yunet_file
-from mien.serving.detectors import Detection, Detector, Framing, Haar, YuNetOnOpenVINO
-from mien.serving.faces import crop, slope
-from mien.serving.runtime import Runtime
+from mien.evaluation.metrics import mcnemar, wilson_interval
+from mien.inference import champion
+from mien.inference.detector_file import yunet_file
+from mien.inference.detectors import Detection, Detector, Framing, Haar, YuNetOnOpenVINO
+from mien.inference.faces import crop, slope
+from mien.inference.runtime import Runtime
 
 LOW, HIGH = 64, 120
 

@@ -15,7 +15,7 @@ import samples
 from PIL import Image
 from timing import milliseconds, table
 
-from mien.serving.predict import Mien
+from mien.inference.predictor import Mien
 
 MEGAPIXELS, FACES, BATCHES, FRAMES = (0.3, 1, 3, 12, 48), (0, 1, 4, 16, 64), (1, 4, 16, 64, 256), (100, 300, 900)
 COMMAND = (sys.executable, "-m", "mien")

@@ -13,11 +13,11 @@ from scenes import resized
 
 from mien.data.dataset import read_split
 from mien.errors import MienError
-from mien.serving import champion
-from mien.serving.detector_file import yunet_file
-from mien.serving.detectors import YuNetOnOpenVINO
-from mien.serving.runtime import Runtime
-from mien.serving.status import sharpness
+from mien.inference import champion
+from mien.inference.detector_file import yunet_file
+from mien.inference.detectors import YuNetOnOpenVINO
+from mien.inference.runtime import Runtime
+from mien.inference.status import sharpness
 
 BLURS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 SIDES = (48, 40, 32, 28, 24, 20, 16, 12)

@@ -5,9 +5,9 @@ import argparse
 import numpy as np
 from timing import milliseconds, table
 
-from mien.serving.champion import MODEL_FILE, SHIPPED
-from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, Way, average
+from mien.inference.champion import MODEL_FILE, SHIPPED
+from mien.inference.runtime import Runtime
+from mien.inference.tta import ONCE, Way, average
 
 WAYS = (
     ONCE,

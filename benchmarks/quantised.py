@@ -14,9 +14,9 @@ from timing import milliseconds, table
 
 from mien.data.dataset import Split, read_split
 from mien.errors import MienError
-from mien.metrics import mcnemar
-from mien.serving import champion
-from mien.serving.runtime import Runtime
+from mien.evaluation.metrics import mcnemar
+from mien.inference import champion
+from mien.inference.runtime import Runtime
 
 SIZES, CALIBRATION = (1, 8, 64), 512
 BACKENDS: tuple[Literal["onnxruntime", "openvino"], ...] = ("onnxruntime", "openvino")

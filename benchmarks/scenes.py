@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.serving.detectors import Detection, Detector
+from mien.inference.detectors import Detection, Detector
 
 Gray = NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ import samples
 from load import Service, running
 from timing import table
 
-from mien.serving.predict import Mien
+from mien.inference.predictor import Mien
 
 CONCURRENCIES, RUNS, SECONDS, FLOORS = (8, 32), 5, 4.0, 2
 

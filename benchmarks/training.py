@@ -15,11 +15,11 @@ import keras
 import numpy as np
 from timing import table
 
+from mien.config.params import load
 from mien.data.dataset import Split
 from mien.learning import hardware, training
 from mien.learning.batches import Batches
 from mien.learning.normalisation import fused
-from mien.params import load
 
 STRETCHES, BATCHES = 5, 4
 

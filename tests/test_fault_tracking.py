@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from mien.config.params import Family, Params
 from mien.errors import MienError
 from mien.files import write_json
 from mien.learning import training
-from mien.params import Family, Params
-from mien.registry import unsent
+from mien.registry import metrics_outbox as unsent
 from mien.registry.tracking.store import connect
 from mien.stages import train, tune
 

@@ -1,5 +1,6 @@
 """What holds dvc.yaml, params.yaml and the code together, and DVC's own behaviour on a pipeline of this shape."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mien.demo import lay_out
-from mien.params import TEACHERS, Params
+from mien.config.params import TEACHERS, Params
+from mien.experiments.demo import lay_out
 
 ROOT = Path(__file__).parent.parent
 AGAIN = {"distil": "train"}
@@ -46,6 +47,69 @@ def test_a_stages_own_code_is_among_its_dependencies(stages: dict[str, Any]) -> 
         assert f"src/mien/stages/{verb}.py" in body["deps"]
         assert verb in body["params"]
         assert body["cmd"].startswith(f"mien {verb} ")
+
+
+NO_RESULT = {
+    "mien.errors": "texts of errors",
+    "mien.registry": "tracks what tune and train did; neither reads a result from it",
+}
+"""Modules that a stage may import without depending on them, each with the reason: they change no output of it."""
+
+
+def imported(module: str) -> set[str]:
+    """The modules of mien that a module imports, wherever in its code."""
+    found = set()
+    for node in ast.walk(ast.parse(source(module).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mien":
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if source(name).exists() else node.module for name in names}
+    return found
+
+
+def source(module: str) -> Path:
+    path = ROOT / "src" / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def closure(module: str) -> set[str]:
+    """The module and all that it imports, and they, and so on."""
+    found, new = set(), {module}
+    while new:
+        found |= new
+        new = {name for one in new for name in imported(one)} - found
+    return found
+
+
+def not_covered(module: str, deps: list[str]) -> set[str]:
+    """Imported files that neither a dependency, nor a folder among them, nor NO_RESULT covers."""
+    covering = {ROOT / dep for dep in deps}
+    exempt = {source(name).parent if source(name).name == "__init__.py" else source(name) for name in NO_RESULT}
+    files = {source(name) for name in closure(module) if name != "mien"}
+    covered = covering | exempt
+    return {str(path.relative_to(ROOT)) for path in files if not covered & {path, *path.parents}}
+
+
+def test_a_stage_depends_on_every_module_that_can_change_what_it_writes(stages: dict[str, Any]) -> None:
+    missing = {
+        name: not_covered(f"mien.stages.{AGAIN.get(name, name)}", stage.get("do", stage)["deps"])
+        for name, stage in stages.items()
+    }
+    assert missing == {name: set() for name in stages}
+
+
+@pytest.mark.parametrize(
+    ("stage", "taken", "named"),
+    [
+        ("train", "src/mien/data/dataset.py", "src/mien/data/dataset.py"),
+        ("train", "src/mien/learning", "src/mien/learning/training.py"),
+        ("validate", "src/mien/data/quality", "src/mien/data/quality/learnt_profile.py"),
+        ("evaluate", "src/mien/config", "src/mien/config/params.py"),
+        ("promote", "src/mien/inference/calibration.py", "src/mien/inference/calibration.py"),
+    ],
+)
+def test_a_dependency_taken_out_is_named(stages: dict[str, Any], stage: str, taken: str, named: str) -> None:
+    body = stages[stage].get("do", stages[stage])
+    assert named in not_covered(f"mien.stages.{stage}", [dep for dep in body["deps"] if dep != taken])
 
 
 def test_every_source_file_named_in_dvc_yaml_exists(stages: dict[str, Any]) -> None:

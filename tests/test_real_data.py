@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mien.demo import environment, lay_out
+from mien.experiments.demo import environment, lay_out
 
 ROOT = Path(__file__).parent.parent
 ROWS = 350

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mien.serving.predict import Mien
+    from mien.inference.predictor import Mien
 
 __all__ = ["Mien"]
 
@@ -11,7 +11,7 @@ __all__ = ["Mien"]
 def __getattr__(name: str) -> Any:
     # Late, so that `import mien` costs nothing: the classifier brings OpenCV and a runtime with it.
     if name == "Mien":
-        from mien.serving.predict import Mien
+        from mien.inference.predictor import Mien
 
         return Mien
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

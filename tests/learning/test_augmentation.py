@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mien.config.params import Augmentation
 from mien.learning.augmentation import Augment
-from mien.params import Augmentation
 
 
 def faces(n: int = 64) -> Any:

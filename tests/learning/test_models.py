@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mien.config.params import Architecture, Params
 from mien.errors import MienError
 from mien.learning import models
-from mien.params import Architecture, Params
 
 SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"blocks": ((8,), (16, 16))},

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mien.config.params import Architecture
 from mien.learning import hardware, models
 from mien.learning.normalisation import BatchNormalization, fused
-from mien.params import Architecture
 
 KERAS = keras.layers.BatchNormalization
 MAPS = np.random.default_rng(0).normal(3, 2, (8, 6, 6, 16)).astype(np.float32)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from mien.config.params import Dimension, Params, Tune
 from mien.errors import MienError
 from mien.learning import search
-from mien.params import Dimension, Params, Tune
 
 SPACE = {"train.learning_rate": Dimension(low=0.0, high=1.0), "train.optimizer": Dimension(choices=("sgd", "adam"))}
 START = {"train.learning_rate": 0.5, "train.optimizer": "sgd"}

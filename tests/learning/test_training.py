@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 
+from mien.config.params import Architecture, Augmentation, Distil, Training
 from mien.data import dataset
 from mien.data.dataset import Split
 from mien.errors import MienError
@@ -23,7 +24,6 @@ from mien.learning.cost import macs
 from mien.learning.distillation import Lessons, Teaching
 from mien.learning.optimizers import optimizer, plateau, rate
 from mien.learning.training import Plan, train
-from mien.params import Architecture, Augmentation, Distil, Training
 
 NETWORK = Architecture(network="cnn", blocks=((8,), (16,)), dropout=0.2)
 RECIPE = Training(
@@ -252,7 +252,7 @@ def test_faces_of_several_batches_are_answered_in_their_order() -> None:
 
 @pytest.mark.parametrize("size", [48, 32])
 def test_the_exported_file_answers_like_the_network_in_float32(tmp_path: Path, size: int) -> None:
-    from mien.serving.runtime import Runtime
+    from mien.inference.runtime import Runtime
 
     made = dataclasses.replace(NETWORK, input_size=size)
     trained = train(dataclasses.replace(plan(epochs=1, precision="mixed_bfloat16"), architecture=made))

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mien.serving.champion import CHAMPION_VARIABLE, SHIPPED, read_card
+from mien.inference.champion import CHAMPION_VARIABLE, SHIPPED, read_card
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("tensorflow", "keras", "mlflow", "dvc", "optuna", "great_expectations", "pandas", "pyarrow", "matplotlib")

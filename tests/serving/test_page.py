@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from mien.emotions import EMOTIONS
-from mien.serving import drawing
+from mien.inference import drawing
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

@@ -262,7 +262,7 @@ def test_photos_never_touch_the_disk(client: TestClient, portrait: bytes, monkey
 def test_serving_brings_nothing_of_training_with_it_and_reports_to_nobody() -> None:
     code = (
         "import sys; from bentoml._internal.utils.analytics.usage_stats import do_not_track as quiet;"
-        "before = quiet(); import mien.serving.service, mien.serving.runtime;"
+        "before = quiet(); import mien.serving.service, mien.inference.runtime;"
         f"print(before, quiet(), [name for name in {FORBIDDEN} if name in sys.modules])"
     )
     environment = {name: value for name, value in os.environ.items() if name != "BENTOML_DO_NOT_TRACK"}

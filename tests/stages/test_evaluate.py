@@ -13,15 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mien import panel, scores
-from mien.data import dataset, ferplus
+from mien.config.params import Params
+from mien.data import dataset
 from mien.data.dataset import Split
+from mien.data.sources import ferplus
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.panel import Panel
-from mien.params import Params
-from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, Way
+from mien.evaluation import model_predictions as panel
+from mien.evaluation import scores
+from mien.evaluation.model_predictions import Panel
+from mien.inference.runtime import Runtime
+from mien.inference.tta import ONCE, Way
 from mien.stages import evaluate
 
 SWAPPED = (0, 1, 2, 3, 4, 6, 5)

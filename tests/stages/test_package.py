@@ -13,14 +13,14 @@ from typing import Literal
 
 import pytest
 
+from mien.config.params import Params
 from mien.errors import MienError
-from mien.params import Params
+from mien.inference import detector_file
+from mien.inference.champion import CHAMPION_VARIABLE, Card, read_card
+from mien.inference.tta import Way
+from mien.monitoring.drift_windows import PROFILE_FILE
 from mien.registry.tracking import versions
-from mien.serving import detector_file
-from mien.serving.champion import CHAMPION_VARIABLE, Card, read_card
-from mien.serving.views import Way
 from mien.stages import package
-from mien.windows import PROFILE_FILE
 
 WriteModel = Callable[..., Path]
 

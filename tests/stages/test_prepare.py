@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mien.config.params import Params
 from mien.data import dataset, sources
 from mien.data.raw import batch, pgm
 from mien.emotions import SPLITS
 from mien.errors import MienError
-from mien.params import Params
 from mien.stages import prepare
 
 

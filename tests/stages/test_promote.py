@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import windows
+from mien.config.params import Params
 from mien.data import dataset
 from mien.data.dataset import Split
 from mien.emotions import SPLITS
 from mien.errors import MienError
 from mien.files import write_json
-from mien.params import Params
-from mien.registry import promotions, tracking
+from mien.inference.runtime import Runtime
+from mien.inference.tta import ONCE, Way
+from mien.monitoring import drift_windows as windows
+from mien.registry import promotion_log as promotions
+from mien.registry import tracking
 from mien.registry.tracking import versions
-from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, Way
 from mien.stages import promote
 from mien.stages.promote import Inputs
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.config.params import Distil, Family, Params
 from mien.data.dataset import read_info, read_split
 from mien.errors import MienError
+from mien.evaluation.metrics import accuracy
 from mien.files import write_json
-from mien.metrics import accuracy
-from mien.params import Distil, Family, Params
+from mien.inference.runtime import Runtime
 from mien.registry.tracking.store import tracking_uri
-from mien.serving.runtime import Runtime
 from mien.stages import train
 
 

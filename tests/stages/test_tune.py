@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from mien.config.params import Family, Params, Tune
 from mien.errors import MienError
-from mien.params import Family, Params, Tune
 from mien.registry import tracking
 from mien.registry.tracking.store import tracking_uri
 from mien.stages import tune

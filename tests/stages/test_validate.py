@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mien.data import profile, sources
+from mien.config.params import Params
+from mien.data import sources
+from mien.data.quality import profile
 from mien.errors import MienError
-from mien.loop import batches
-from mien.params import Params
+from mien.experiments import story_batches as batches
 from mien.stages import prepare, validate
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mien.params import Augmentation
+from mien.config.params import Augmentation
 
 Tensor = Any
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.config.params import Training
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
-from mien.params import Training
 
 Floats = NDArray[np.float32]
 

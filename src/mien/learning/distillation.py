@@ -8,9 +8,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from mien.config.params import Distil
 from mien.errors import MienError
 from mien.learning.normalisation import fused
-from mien.params import Distil
 
 Tensor = Any
 

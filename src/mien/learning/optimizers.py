@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from mien.params import Training
+from mien.config.params import Training
 
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.75, 5
 

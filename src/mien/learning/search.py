@@ -8,8 +8,8 @@ from typing import Any
 
 import optuna
 
+from mien.config.params import Dimension, Tune
 from mien.errors import MienError
-from mien.params import Dimension, Tune
 
 STORAGE_VARIABLE = "OPTUNA_STORAGE"
 

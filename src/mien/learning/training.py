@@ -14,8 +14,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.config.params import Architecture, Training
 from mien.data.dataset import Split, digest
 from mien.emotions import EMOTIONS
+from mien.evaluation.metrics import accuracy, macro_f1
 from mien.files import write_file
 from mien.learning import hardware, models
 from mien.learning.augmentation import Augment
@@ -24,8 +26,6 @@ from mien.learning.checkpoints import Checkpoints, State
 from mien.learning.distillation import Lessons, Teaching
 from mien.learning.normalisation import fused
 from mien.learning.optimizers import optimizer, plateau
-from mien.metrics import accuracy, macro_f1
-from mien.params import Architecture, Training
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mien.metrics import wilson_interval
+from mien.evaluation.metrics import wilson_interval
 from mien.registry.card import Card, Facts, Section, Table, percent, score
 
 WATTS_A_CORE = 10

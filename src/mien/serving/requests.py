@@ -11,8 +11,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from mien.errors import MienError
+from mien.inference.photos import TooLargeError, UnknownFormatError
 from mien.serving import limits
-from mien.serving.photos import TooLargeError, UnknownFormatError
 
 MIB = 2**20
 

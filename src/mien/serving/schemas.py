@@ -6,7 +6,7 @@ import bentoml
 from pydantic import BaseModel, Field
 
 from mien.emotions import FACE_SIZE
-from mien.serving.views import Tta
+from mien.inference.tta import Tta
 
 Emotion = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 Probability = float

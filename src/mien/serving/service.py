@@ -12,13 +12,15 @@ from bentoml.exceptions import BentoMLException
 from starlette.responses import JSONResponse, Response
 
 from mien.errors import MienError
-from mien.serving import champion, openapi, predict, schemas
-from mien.serving.answers import Answers
-from mien.serving.gate import Gate
-from mien.serving.observer import observer, settings
+from mien.inference import champion
+from mien.inference import predictor as predict
+from mien.monitoring.recorder import observer, settings
+from mien.serving import openapi, schemas
+from mien.serving.load_shedding import Gate
+from mien.serving.photo_service import Answers
+from mien.serving.prometheus import telemetry
 from mien.serving.requests import LIMITS, MIB, Crops, Photo, Photos, RefusedError
 from mien.serving.site import site
-from mien.serving.telemetry import telemetry
 
 # BentoML reports each start to its maker. Its command line has read, and kept, the variable before it comes here.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import charts, metrics, scores, tables
-from mien.data import corruptions, dataset, ferplus
+from mien.config.params import Params
+from mien.data import dataset
 from mien.data.dataset import Split
+from mien.data.sources import ferplus
 from mien.errors import MienError
+from mien.evaluation import charts, corruptions, metrics, scores, tables
+from mien.evaluation.metrics import Reliability
+from mien.evaluation.model_predictions import Panel, Probabilities, floats
+from mien.evaluation.scores import with_and_without_leaks
 from mien.files import read_json, rounded, write_json
-from mien.metrics import Reliability
-from mien.panel import Panel, Probabilities, floats
-from mien.params import Params
-from mien.scores import with_and_without_leaks
-from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, Tta, Way, average
+from mien.inference.calibration import apply_temperature
+from mien.inference.runtime import Runtime
+from mien.inference.tta import ONCE, Tta, Way, average
 
 Histories = Mapping[str, charts.History]
 Scores = Mapping[str, Mapping[str, Any]]
@@ -135,7 +137,7 @@ def damage(runtime: Runtime, faces: Split, way: Way, temperature: float, params:
     """
 
     def scored(images: NDArray[np.uint8]) -> dict[str, Any]:
-        answers = metrics.apply_temperature(average(runtime.predict, floats(images), way), temperature)
+        answers = apply_temperature(average(runtime.predict, floats(images), way), temperature)
         predicted = answers.argmax(axis=1)
         return {
             "accuracy": metrics.accuracy(faces.labels, predicted),

@@ -14,15 +14,15 @@ from tempfile import TemporaryDirectory
 import yaml
 
 import mien
+from mien.config.params import Params
 from mien.errors import MienError
 from mien.files import read_json, swap, write_json
-from mien.params import Params
+from mien.inference import detector_file, detectors
+from mien.inference.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
+from mien.inference.tta import Way
+from mien.monitoring.drift_windows import PROFILE_FILE
 from mien.registry import lineage
 from mien.registry.tracking import versions
-from mien.serving import detector_file, detectors
-from mien.serving.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
-from mien.serving.views import Way
-from mien.windows import PROFILE_FILE
 
 
 def run(

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mien.data import dataset, quality
+from mien.config.params import Params, Prepare
+from mien.data import dataset
 from mien.data.dataset import Split
-from mien.data.exclusions import Columns, decide, reasons, write_list
+from mien.data.quality import statistics as quality
+from mien.data.quality.exclusions import Columns, decide, reasons, write_list
 from mien.data.raw import SCHEMA, head, listed
 from mien.emotions import EMOTIONS, FACE_SIZE, SPLITS
 from mien.errors import MienError
 from mien.files import write_file, write_json
-from mien.params import Params, Prepare
 
 BATCH = 1024
 """Raw rows held as encoded images at a time."""
@@ -120,7 +121,7 @@ def write(folder: Path, splits: Mapping[str, Split], columns: Columns, info: Map
 
 def draw(splits: Mapping[str, Split], plots: Path, seed: int) -> None:
     """Draw how many faces each emotion has per split, and a sheet of sample faces."""
-    from mien import charts
+    from mien.evaluation import charts
 
     train = splits["train"]
     shuffled = np.random.default_rng(seed).permutation(len(train))

@@ -12,24 +12,27 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import histograms, metrics
+from mien.config.params import Params
 from mien.data import dataset
 from mien.data.dataset import Split
 from mien.emotions import FACE_SIZE
 from mien.errors import MienError
 from mien.files import read_json, rounded, write_json
-from mien.params import Params
-from mien.registry import card, data_card, gate, lineage, model_card, promotions, tracking
+from mien.inference import tta as views
+from mien.inference.calibration import apply_temperature
+from mien.inference.runtime import Runtime
+from mien.inference.tta import ONCE, Way
+from mien.monitoring import histograms
+from mien.monitoring.drift_windows import PROFILE_FILE
+from mien.registry import card, data_card, lineage, model_card, tracking
+from mien.registry import promotion_gate as gate
+from mien.registry import promotion_log as promotions
 from mien.registry.card import Facts
-from mien.registry.gate import Case, Comparison, Exam, Verdict
-from mien.registry.promotions import Entry, Log
+from mien.registry.promotion_gate import Case, Comparison, Exam, Verdict
+from mien.registry.promotion_log import Entry, Log
 from mien.registry.tracking import versions
 from mien.registry.tracking.store import MODEL_FILE
 from mien.registry.tracking.versions import Version
-from mien.serving import views
-from mien.serving.runtime import Runtime
-from mien.serving.views import ONCE, Way
-from mien.windows import PROFILE_FILE
 
 METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
 
@@ -235,7 +238,7 @@ def _as_served(onnx: Path, tags: Mapping[str, str]) -> tuple[Runtime, Way]:
 def _answers(runtime: Runtime, way: Way, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
     """Calibrated probabilities `(n, 7)`, as they are served."""
     seen = views.average(runtime.predict, np.ascontiguousarray(faces.images, dtype=np.float32), way)
-    return metrics.apply_temperature(seen, float(tags.get("temperature", 1)))
+    return apply_temperature(seen, float(tags.get("temperature", 1)))
 
 
 def _evaluated(inputs: Inputs) -> dict[str, Any]:

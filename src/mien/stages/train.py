@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from mien.config.params import Params
 from mien.data.dataset import read_info, read_split
 from mien.errors import MienError
+from mien.evaluation.metrics import accuracy, macro_f1, uar
 from mien.files import read_json, write_file, write_json
+from mien.inference.runtime import Runtime
 from mien.learning import hardware
 from mien.learning.checkpoints import History
 from mien.learning.cost import macs
 from mien.learning.distillation import Lessons
 from mien.learning.training import Plan, Result, export, in_float32, predict, train
-from mien.metrics import accuracy, macro_f1, uar
-from mien.params import Params
 from mien.registry import tracking
-from mien.serving.runtime import Runtime
 
 PARITY = 1e-3
 """Largest accepted difference of any probability between Keras and the exported file, both in float32."""

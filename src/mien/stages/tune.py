@@ -6,11 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien import charts
+from mien.config.params import Params
 from mien.data.dataset import read_info, read_split
+from mien.evaluation import charts
 from mien.files import write_json
 from mien.learning import hardware, search
-from mien.params import Params
 from mien.registry import tracking
 
 if TYPE_CHECKING:

@@ -8,18 +8,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mien.data import checkpoint, learnt
-from mien.data import profile as profiles
-from mien.data.checkpoint import Outcome, Result
-from mien.data.data_docs import write as write_data_docs
+from mien.config.params import Params
 from mien.data.dataset import Split, read_info, read_split
-from mien.data.evidence import collect
-from mien.data.expectations import expectations
+from mien.data.quality import checkpoint
+from mien.data.quality import learnt_profile as learnt
+from mien.data.quality import profile as profiles
+from mien.data.quality.checkpoint import Outcome, Result
+from mien.data.quality.data_docs import write as write_data_docs
+from mien.data.quality.evidence import collect
+from mien.data.quality.expectations import expectations
 from mien.data.raw import head, listed
 from mien.emotions import SPLITS
 from mien.errors import MienError
 from mien.files import write_json
-from mien.params import Params
 
 COLUMNS = (
     *("row", "origin", "split", "emotion", "pixels", "width", "height", "mean", "std", "sharpness"),

@@ -4,10 +4,10 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
+from mien.config.params import Architecture
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
 from mien.learning.models import backbone
-from mien.params import Architecture
 
 if TYPE_CHECKING:
     import keras

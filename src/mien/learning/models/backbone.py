@@ -2,8 +2,8 @@
 
 from typing import Any, Protocol
 
+from mien.config.params import Architecture
 from mien.errors import MienError
-from mien.params import Architecture
 
 Tensor = Any
 """A symbolic Keras tensor `(n, height, width, channels)`."""

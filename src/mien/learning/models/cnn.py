@@ -1,8 +1,8 @@
 """A plain convolutional network whose blocks stand in params.yaml."""
 
+from mien.config.params import Architecture
 from mien.errors import MienError
 from mien.learning.models.backbone import Tensor, conv_blocks
-from mien.params import Architecture
 
 PRETRAINED = ""
 

@@ -1,7 +1,7 @@
 """EfficientNet-B0 (Tan & Le 2019) with strides for small faces."""
 
+from mien.config.params import Architecture
 from mien.learning.models.backbone import Tensor, channels, refuse_blocks
-from mien.params import Architecture
 
 PRETRAINED = "EfficientNetB0"
 

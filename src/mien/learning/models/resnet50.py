@@ -1,7 +1,7 @@
 """ResNet-50 (He et al. 2016) with a stem for small faces."""
 
+from mien.config.params import Architecture
 from mien.learning.models.backbone import Tensor, channels, conv, refuse_blocks
-from mien.params import Architecture
 
 PRETRAINED = "ResNet50"
 

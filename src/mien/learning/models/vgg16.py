@@ -1,7 +1,7 @@
 """VGG16 with batch normalisation (Simonyan & Zisserman 2015): thirteen 3×3 convolutions in five blocks."""
 
+from mien.config.params import Architecture
 from mien.learning.models.backbone import Tensor, conv_blocks, refuse_blocks
-from mien.params import Architecture
 
 PRETRAINED = "VGG16"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
 from mien.registry import provenance
+from mien.registry.metrics_outbox import Unsent
 from mien.registry.tracking.store import (
     MODEL_FILE,
     MODEL_URI,
@@ -23,7 +24,6 @@ from mien.registry.tracking.store import (
     send,
     tracking_uri,
 )
-from mien.registry.unsent import Unsent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

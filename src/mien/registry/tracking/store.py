@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import MienError
-from mien.registry.unsent import Point
+from mien.registry.metrics_outbox import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,0 +1,170 @@
+"""The commands `mien fetch …`: bring labelled faces to data/raw and track them with DVC."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mien.errors import MienError
+
+if TYPE_CHECKING:
+    from mien.data.raw import Batch
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def fetch() -> None:
+    """Bring labelled faces to data/raw, or the detector's file to the user's cache."""
+
+
+def placed(command: Command) -> Command:
+    """Give a command the options that every source has."""
+    options = [
+        click.option(
+            "--raw", type=click.Path(path_type=Path), default=Path("data/raw"), show_default=True, help="Folder."
+        ),
+        click.option("--append", is_flag=True, help="Add to the data that is there, as one more file."),
+        click.option("--force", is_flag=True, help="Replace the data that is there."),
+        click.option("--no-track", is_flag=True, help="Do not run `dvc add`."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+name_option = click.option("--name", help="Data set that the faces belong to (for --append).")
+
+
+@fetch.command()
+@placed
+def kaggle(**place: Any) -> None:
+    """FER-2013 from Kaggle; needs an account's token."""
+    from mien.data import sources
+
+    bring(sources.kaggle, **place)
+
+
+@fetch.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@name_option
+@placed
+def csv(path: Path, name: str | None, **place: Any) -> None:
+    """FER-2013's fer2013.csv, also inside .zip, .tar.gz or .xz."""
+    from mien.data import sources
+
+    bring(lambda: sources.csv(path), name=name, **place)
+
+
+@fetch.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--label-map", multiple=True, metavar="FOLDER=EMOTION", help="Read a folder as an emotion, or skip it.")
+@click.option("--seed", default=7, show_default=True, help="For the splits that the folders do not give.")
+@name_option
+@placed
+def folders(path: Path, label_map: tuple[str, ...], seed: int, name: str | None, **place: Any) -> None:
+    """Images in class folders: Kaggle's FER-2013, CK+48, eNTERFACE-style, or your own."""
+    from mien.data import sources
+
+    mapping = label_mapping(label_map)
+    bring(lambda: sources.folders(path, mapping, seed), name=name, **place)
+
+
+@fetch.command()
+@click.option("--rows", type=click.IntRange(min=42), default=4200, show_default=True, help="How many faces to draw.")
+@click.option("--seed", default=7, show_default=True)
+@placed
+def sample(rows: int, seed: int, **place: Any) -> None:
+    """Drawn faces (synthetic), to try everything without data."""
+    from mien.data import sources
+
+    bring(lambda: sources.sample(rows, seed), **place)
+
+
+@fetch.command()
+@click.option("--from", "source", metavar="PATH|URL", help="Where to take it instead of OpenCV's zoo.")
+@click.option("--sha256", help="The digest that it must have instead of the zoo's.")
+def detector(source: str | None, sha256: str | None) -> None:
+    """YuNet's model file, once: faces are then found with it instead of Haar's cascade."""
+    from mien.inference.detector_file import SHA256, URL, fetch
+
+    path = fetch(source or URL, sha256 or SHA256)
+    click.echo(f"Wrote {path}: faces are found with YuNet from now on.")
+
+
+@fetch.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--votes",
+    type=click.Path(path_type=Path),
+    default=Path("data/ferplus.csv"),
+    show_default=True,
+    help="Where to keep it.",
+)
+@click.option("--no-track", is_flag=True, help="Do not run `dvc add`.")
+def ferplus(path: Path, votes: Path, no_track: bool) -> None:
+    """FER+'s fer2013new.csv: ten people's votes on each face of fer2013.csv, for `evaluate` (optional)."""
+    from mien.data.sources.ferplus import NONE, keep
+
+    found = keep(path, votes)
+    settled = int((found.plurality() != NONE).sum())
+    tracked = not no_track and track(votes)
+    click.echo(f"Wrote {votes}: votes on {len(found.votes):,} faces, {settled:,} of them settled on one of the seven.")
+    click.echo(f"{'Tracked by DVC. ' if tracked else ''}Next: dvc repro --force --single-item evaluate")
+
+
+def label_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`("contempt=skip", "joy=happy")` as a mapping; several pairs may stand in one text, parted by commas."""
+    mapping = {}
+    for pair in ",".join(pairs).split(","):
+        folder, mark, emotion = pair.partition("=")
+        if pair and not (mark and folder.strip() and emotion.strip()):
+            raise MienError(f"--label-map {pair!r}: expected FOLDER=EMOTION, such as contempt=skip.")
+        if pair:
+            mapping[folder.strip()] = emotion.strip().lower()
+    return mapping
+
+
+def bring(
+    source: Callable[[], "Batch"], raw: Path, append: bool, force: bool, no_track: bool, name: str | None = None
+) -> None:
+    """Read a source, write it to `raw`, hand it to DVC, and say what was done and what comes next."""
+    from rich.console import Console
+
+    from mien.data.raw import listed, write
+
+    if append and force:
+        raise MienError("--append adds and --force replaces: pass only one of them.")
+    if append and not raw.exists() and raw.with_name(f"{raw.name}.dvc").exists():
+        raise MienError(f"{raw} is kept by DVC but not here. Bring it with `dvc pull`, then append.")
+    before = {path: path.stat().st_mtime_ns for path in listed(raw)}
+    with Console(stderr=True).status("Reading faces …") as status:
+        batch = source()
+        path = write(batch.renamed(name) if name else batch, raw, append, force)
+        status.update("Handing them to DVC …")
+        tracked = not no_track and track(raw)
+    for note in batch.notes:
+        click.echo(note)
+    if before.get(path) == path.stat().st_mtime_ns:
+        click.echo(f"{path} holds these very rows already: nothing to do.")
+    else:
+        counts = ", ".join(f"{split} {n:,}" for split, n in batch.counts().items())
+        click.echo(f"Wrote {path}: {batch.table.num_rows:,} rows of {name or batch.name} ({counts}).")
+    click.echo(f"Tracked by DVC in {raw}.dvc. Next: dvc repro" if tracked else f"Next: mien prepare --raw {raw} --help")
+
+
+def track(raw: Path) -> bool:
+    """Hand `raw` to DVC where this is a DVC project."""
+    if not Path(".dvc").is_dir():
+        return False
+    command = [sys.executable, "-m", "dvc", "add", "--quiet", str(raw)]
+    quiet = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
+    if done.returncode:
+        reason = done.stderr.strip() or done.stdout.strip()
+        raise MienError(f"The rows are in {raw}, but `dvc add {raw}` failed: {reason}\nOr pass --no-track.")
+    return True

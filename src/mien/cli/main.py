@@ -1,0 +1,241 @@
+"""The command `mien`: one command per stage, plus those for people. Heavy imports wait inside the commands."""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from mien.cli.drift import drift
+from mien.cli.fetch import fetch
+from mien.cli.inference import predict, video, webcam
+from mien.cli.registry import champion, lineage, rollback
+from mien.cli.retraining import report, retrain, story
+from mien.cli.terminal import complain
+from mien.config.params import load
+from mien.errors import MienError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""What the system says of a disk without room, and of one that is not ours to write."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Turns a user's mistake into one message on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except MienError as error:
+            _fail(str(error))
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            place = f" at {error.filename}" if error.filename else ""
+            _fail(f"{os.strerror(error.errno)}{place}. Free the disk or mend the rights, and repeat the command.")
+
+
+def _fail(message: str) -> NoReturn:
+    complain(message)
+    sys.exit(1)
+
+
+def path_option(name: str, text: str, **more: Any) -> Callable[[Command], Command]:
+    """A path that dvc.yaml (or the caller) must name, unless it has a default."""
+    return click.option(name, type=click.Path(path_type=Path), required="default" not in more, help=text, **more)
+
+
+prepared_option = path_option("--prepared", "Folder that `prepare` makes.")
+report_option = path_option("--report", "JSON file to write.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@path_option("--params", "The parameter file.", default=Path("params.yaml"), show_default=True)
+@click.version_option(package_name="mien")
+@click.pass_context
+def main(ctx: click.Context, params: Path) -> None:
+    """Mien: facial-emotion classifiers, from labelled faces to a served model.
+
+    The stages run in order by `dvc repro`, which passes their paths from dvc.yaml.
+    """
+    ctx.obj = params
+
+
+for command in (fetch, champion, rollback, lineage, report, retrain, story, drift, predict, video, webcam):
+    main.add_command(command)
+
+
+@main.command()
+@path_option("--raw", "Folder that `fetch` makes.")
+@prepared_option
+@path_option("--plots", "Folder for charts.")
+@click.pass_obj
+def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
+    """Decode, clean and split the raw faces."""
+    loaded = load(params)
+    from mien.stages import prepare as stage
+
+    stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty())
+
+
+@main.command()
+@prepared_option
+@path_option("--report", "JSON file to write.", default=Path("reports/validation.json"))
+@path_option("--data-docs", "Folder for Great Expectations' pages.", default=Path("reports/data_docs"))
+@path_option("--passed", "File that names the data, written only where they passed.", default=None)
+@path_option("--raw", "Folder that `fetch` makes: then each batch is judged by itself.", default=None)
+@path_option("--learn", "Write a profile learnt from these data, known to be genuine, and check nothing.", default=None)
+@click.option("--about", default="", help="With --learn: where the data come from.")
+@click.pass_obj
+def validate(params: Path, /, prepared: Path, learn: Path | None, about: str, **paths: Any) -> None:
+    """Hold the data against their profile; stop the pipeline where they fail."""
+    loaded = load(params)
+    from mien.stages import validate as stage
+
+    if learn:
+        stage.learn(prepared, learn, about)
+    else:
+        stage.run(prepared, params=loaded, **paths)
+
+
+@main.command()
+@click.argument("family")
+@prepared_option
+@report_option
+@path_option("--plots", "Folder for charts of the search.")
+@click.pass_obj
+def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -> None:
+    """Search FAMILY's hyperparameters with Optuna."""
+    loaded = load(params)
+    loaded.family(family)
+    # Optuna tells of a failed trial by a traceback; the command does it in a sentence.
+    logging.getLogger("optuna.study._optimize").setLevel(logging.ERROR)
+    from mien.stages import tune as stage
+
+    stage.run(family, prepared, report, plots, loaded)
+
+
+@main.command()
+@click.argument("family")
+@prepared_option
+@path_option("--tuned", "Report that `tune` wrote; a student has none.", default=None)
+@path_option("--model", "Folder for model.keras and model.onnx.")
+@report_option
+@path_option("--checkpoints", "Folder to carry on from after a kill.")
+@click.pass_obj
+def train(
+    params: Path, family: str, prepared: Path, tuned: Path | None, model: Path, report: Path, checkpoints: Path
+) -> None:
+    """Train FAMILY, or a student, with its best hyperparameters and export it to ONNX."""
+    loaded = load(params)
+    if not tuned and not loaded.family(family).distil:
+        raise MienError(f"{family} is no student: pass --tuned, the report that `mien tune {family}` writes.")
+    from mien.learning import hardware
+
+    hardware.start()
+    from mien.stages import train as stage
+
+    stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
+
+
+@main.command()
+@prepared_option
+@path_option("--models", "Folder of the families' models.")
+@path_option("--train-reports", "Folder of the reports that `train` wrote.")
+@report_option
+@path_option("--plots", "Folder for charts and DVC plots.")
+@path_option("--votes", "FER+'s votes, told as a second opinion where the file exists.", default=None)
+@click.pass_obj
+def evaluate(params: Path, /, votes: Path | None, **paths: Path) -> None:
+    """Choose the best family on validation faces and score it once on test faces."""
+    loaded = load(params)
+    from mien.stages import evaluate as stage
+
+    stage.run(**paths, params=loaded, votes=votes)
+
+
+@main.command()
+@path_option("--evaluation", "Report that `evaluate` wrote.")
+@path_option("--models", "Folder of the families' models.")
+@path_option("--plots", "Folder of the charts, kept with the version.")
+@prepared_option
+@path_option("--validated", "File that `validate` writes for data that passed.")
+@path_option("--validation", "Report that `validate` wrote, for the data card.")
+@path_option("--train-reports", "Folder of the reports that `train` wrote.")
+@report_option
+@path_option("--cards", "Folder for the model card and the data card.")
+@click.option("--judge", is_flag=True, help="Write only the report: register nothing, move no alias.")
+@click.pass_obj
+def promote(params: Path, /, report: Path, cards: Path, judge: bool, **inputs: Path) -> None:
+    """Register the winner in MLflow; make it champion where it passes the gate and beats the incumbent."""
+    loaded = load(params)
+    from mien.stages import promote as stage
+
+    if judge:
+        stage.judge(stage.Inputs(**inputs), report, loaded)
+    else:
+        stage.run(stage.Inputs(**inputs), report, cards, loaded)
+
+
+@main.command()
+@path_option("--promotion", "Report that `promote` wrote.")
+@path_option("--champion", "Folder for the champion as it is served.")
+@report_option
+@click.pass_obj
+def package(params: Path, promotion: Path, champion: Path, report: Path) -> None:
+    """Build the Bento of the champion."""
+    loaded = load(params)
+    from mien.stages import package as stage
+
+    stage.run(promotion, champion, report, loaded)
+
+
+@main.command()
+@path_option("--champion", "Folder of the champion.", default=Path("models/champion"), show_default=True)
+@path_option("--evaluation", "Report about it.", default=Path("reports/evaluation.json"), show_default=True)
+def ship(champion: Path, evaluation: Path) -> None:
+    """Let the champion be the one that comes with the package."""
+    from mien.inference.champion import SHIPPED
+    from mien.registry.shipping import ship as run
+
+    card = run(champion, evaluation)
+    click.echo(f"Version {card.version} ({card.family}) now comes with the package: {SHIPPED}. Commit it.")
+
+
+@main.command()
+@path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
+def demo(folder: Path) -> None:
+    """Run the whole pipeline on drawn faces, in a folder of its own."""
+    from mien.experiments.demo import run
+
+    run(folder)
+
+
+@main.command()
+@path_option("--folder", "Where they are trained.", default=Path("baselines"), show_default=True)
+@path_option("--raw", "Folder that `fetch` makes.", default=Path("data/raw"), show_default=True)
+@path_option("--report", "Where their scores are kept.", default=Path("reports/baselines.json"), show_default=True)
+@click.option("--only", multiple=True, metavar="PRESET", help="Train this preset; may stand several times.")
+def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> None:
+    """Train recipes that published projects name, under this project's protocol (params/baselines.yaml)."""
+    from mien.experiments.baselines import run
+
+    run(folder, raw, report, only)
+
+
+@main.command()
+@path_option("--folder", "Where they are trained.", default=Path("ablations"), show_default=True)
+@path_option("--raw", "Folder that `fetch` makes.", default=Path("data/raw"), show_default=True)
+@path_option("--report", "Where their scores are kept.", default=Path("reports/ablations.json"), show_default=True)
+@path_option("--plot", "Chart of what each gains.", default=Path("reports/ablations.png"), show_default=True)
+def ablations(folder: Path, raw: Path, report: Path, plot: Path) -> None:
+    """Train one recipe without, and with more of, its parts over several seeds (params/ablations.yaml)."""
+    from mien.experiments.ablations import run
+
+    run(folder, raw, report, plot)

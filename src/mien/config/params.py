@@ -1,0 +1,327 @@
+"""params.yaml as frozen dataclasses; unknown, missing or out-of-range keys are refused by name."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from mien.config.schema import between, build
+from mien.errors import MienError
+
+TEACHERS = 5
+"""Places in a student's list of teachers, as many as dvc.yaml's stage `distil` depends on."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """What becomes of doubtful rows; official test splits stay whole whatever these say."""
+
+    copies: Literal["keep", "drop"]
+    conflicts: Literal["keep", "drop"]
+    flat: Literal["keep", "drop"]
+    placeholders: Literal["keep", "drop"]
+    leaks: Literal["flag", "drop_from_train"]
+
+
+@dataclass(frozen=True)
+class Validate:
+    """Which profile the data must fit (`auto`: by the data's own name) and how strictly."""
+
+    profile: str
+    probe: bool
+    class_drift: Annotated[float, between(0, 1)]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """In-graph augmentation of training batches; every field 0 (or false) switches its step off.
+
+    rotation is in degrees, shift and zoom are shares of the side, brightness and contrast are relative
+    strengths, erasing is the probability of hiding one random rectangle.
+    """
+
+    flip: bool = False
+    rotation: Annotated[float, between(0, 180)] = 0.0
+    shift: Annotated[float, between(0, 0.5)] = 0.0
+    zoom: Annotated[float, between(0, 0.9)] = 0.0
+    brightness: Annotated[float, between(0, 1)] = 0.0
+    contrast: Annotated[float, between(0, 1)] = 0.0
+    erasing: Annotated[float, between(0, 1)] = 0.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training recipe: optimiser, schedule, regularisation and budget.
+
+    restart is the epoch after which a cosine schedule begins again at half its peak; 0 stands for never.
+    """
+
+    epochs: Annotated[int, between(1)]
+    batch_size: Annotated[int, between(1)]
+    optimizer: Literal["sgd", "adam", "adamw"]
+    learning_rate: Annotated[float, between(0)]
+    schedule: Literal["constant", "cosine", "plateau"]
+    augmentation: Augmentation
+    momentum: Annotated[float, between(0, 1)] = 0.9
+    weight_decay: Annotated[float, between(0)] = 0.0
+    label_smoothing: Annotated[float, between(0, 1)] = 0.0
+    mixup: Annotated[float, between(0)] = 0.0
+    ema: Annotated[float, between(0, 0.99999)] = 0.0
+    balance: Literal["none", "weights", "sampling"] = "none"
+    patience: Annotated[int, between(0)] = 0
+    warmup: Annotated[float, between(0, 1)] = 0.0
+    restart: Annotated[int, between(0)] = 0
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto"
+    max_rows: Annotated[int, between(0)] = 0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The keywords that every family is built from.
+
+    network names the module in learning/models, the family's own name where left out; blocks (cnn only) lists the
+    filters of each block's convolutions, with pooling between blocks; width scales every channel count; l2 is one
+    number or one per block; weights is `imagenet` or null.
+    """
+
+    network: str = ""
+    input_size: Annotated[int, between(16, 512)] = 48
+    weights: Literal["imagenet"] | None = None
+    width: Annotated[float, between(0.01, 4)] = 1.0
+    blocks: tuple[tuple[int, ...], ...] = ()
+    batch_norm: Literal["none", "conv", "block"] = "conv"
+    block_dropout: Annotated[float, between(0, 0.95)] = 0.0
+    pooling: Literal["flatten", "avg", "max"] = "avg"
+    dense: tuple[int, ...] = ()
+    dropout: Annotated[float, between(0, 0.95)] = 0.0
+    l2: float | tuple[float, ...] = 0.0
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched parameter: an interval or a list of choices."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[float | str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Distil:
+    """What a student learns from beside the labels: its teachers' answers to the very faces that it sees.
+
+    DVC counts dependencies in dvc.yaml, so `teachers` always has TEACHERS places; a family named again counts once.
+    Answers of both sides are softened by `temperature`; `weight` is the teachers' share of the loss. The student begins
+    with the weights of the teacher `start`, a network like its own, or at random.
+    """
+
+    teachers: tuple[str, ...]
+    temperature: Annotated[float, between(0.1, 100)] = 2.0
+    weight: Annotated[float, between(0, 1)] = 0.7
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family: its network, what it changes in `train:`, and what Optuna searches (dotted keys).
+
+    seed replaces the common one, so that one recipe can be trained with several; distil makes it a student.
+    """
+
+    model: Architecture
+    train: Mapping[str, Any]
+    search: Mapping[str, Dimension] = field(default_factory=dict)
+    seed: Annotated[int, between(0)] | None = None
+    distil: Distil | None = None
+
+
+@dataclass(frozen=True)
+class Tune:
+    """The budget of one Optuna study: it ends at `trials` or after `minutes`, whichever is first."""
+
+    trials: Annotated[int, between(0)]
+    minutes: Annotated[float, between(0)]
+    epochs: Annotated[int, between(1)]
+    max_rows: Annotated[int, between(0)]
+    startup_trials: Annotated[int, between(0)]
+    storage: str
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How probabilities are scored.
+
+    tta is a second way to look at faces, told beside the single pass; ten_crop takes ten squares of each side in
+    `crops`, in pixels, multi_scale two, which above 48 show the face smaller. ensembles names families whose answers
+    are averaged.
+    """
+
+    tta: Literal["none", "flip", "ten_crop", "multi_scale"]
+    crops: tuple[Annotated[int, between(24, 72)], ...]
+    ensembles: Mapping[str, tuple[str, ...]]
+    robustness: bool
+    ece_bins: Annotated[int, between(2)]
+    bootstrap: Annotated[int, between(0)]
+
+
+@dataclass(frozen=True)
+class Promote:
+    """The gate to alias `champion`: what every model must keep, and how much better than the champion it must be."""
+
+    model: str
+    floor: Annotated[float, between(0, 1)]
+    confidence: Annotated[float, between(0.5, 0.999)]
+    resamples: Annotated[int, between(100)]
+    recall_drop: Annotated[float, between(0, 1)]
+    ece: Annotated[float, between(0, 1)]
+    bytes: Annotated[int, between(1)]
+    milliseconds: Annotated[float, between(0)]
+    parity: Annotated[float, between(0, 1)]
+    lineage: tuple[Literal["git.commit", "data.digest", "dvc.lock", "run_id"], ...]
+
+
+@dataclass(frozen=True)
+class Package:
+    """What the Bento carries and how the service behaves; `tta` is how it looks at faces, in `evaluate.crops`."""
+
+    detector: Literal["auto", "haar", "yunet"]
+    tta: Literal["none", "flip", "ten_crop", "multi_scale"]
+    uncertain_below: Annotated[float, between(0, 1)]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """From when on served faces count as drifted: a PSI of `psi` that chance explains with at most `alpha`.
+
+    `watch` is the PSI that is worth a look; below `faces` faces (or photos) nothing is said.
+    """
+
+    faces: Annotated[int, between(1)]
+    watch: Annotated[float, between(0)]
+    psi: Annotated[float, between(0)]
+    alpha: Annotated[float, between(0, 1)]
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, between(0)]
+    prepare: Prepare
+    validate: Validate
+    tune: Tune
+    train: Training
+    evaluate: Evaluate
+    promote: Promote
+    package: Package
+    drift: Drift
+    families: Mapping[str, Family]
+    students: Mapping[str, Family]
+
+    @property
+    def candidates(self) -> dict[str, Family]:
+        """All that compete for champion: the families, then the students."""
+        return {**self.families, **self.students}
+
+    def family(self, name: str) -> Family:
+        """The block of one family or student; an unknown name is refused with those there are."""
+        if name not in self.candidates:
+            known = ", ".join(self.candidates)
+            raise MienError(f"Unknown family {name!r}: params.yaml has {known}. Add a block under families:.")
+        return self.candidates[name]
+
+    def seed_of(self, name: str) -> int:
+        """The family's own seed, or the common one."""
+        own = self.family(name).seed
+        return self.seed if own is None else own
+
+    def training(self, name: str, chosen: Mapping[str, Any] | None = None) -> tuple[Architecture, Training]:
+        """Network and recipe of a family: `train:`, the family's changes to it, then `chosen` dotted keys."""
+        family = self.family(name)
+        recipe = merge(dataclasses.asdict(self.train), family.train)
+        model = dataclasses.asdict(family.model)
+        tree: dict[str, Any] = {"model": {**model, "network": model["network"] or name}, "train": recipe}
+        for key, value in (chosen or {}).items():
+            tree = merge(tree, _nest(key, value))
+        place = f"families.{name}"
+        return (
+            build(Architecture, tree["model"], f"{place}.model"),
+            build(Training, tree["train"], f"{place}.train"),
+        )
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml; every error names the key, what stands there and what was expected."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MienError(f"{path} is missing. Run mien in the project's root, or pass --params FILE.") from None
+    except yaml.YAMLError as error:
+        raise MienError(f"{path} is not valid YAML: {error}") from None
+    params = build(Params, tree, "")
+    for name, family in params.candidates.items():
+        params.training(name)
+        for key in family.search:
+            _check_key(key, f"families.{name}.search")
+    _check_students(params)
+    _check_ensembles(params)
+    return params
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping; an empty mapping empties what it is laid over."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = value and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _check_students(params: Params) -> None:
+    for name, family in params.families.items():
+        if family.distil or name in params.students:
+            raise MienError(
+                f"families.{name} is a student, or is named like one. What has distil: stands in students:."
+            )
+    for name, student in params.students.items():
+        if not student.distil or student.search:
+            raise MienError(f"students.{name} needs distil: with its teachers, and no search: tune a family instead.")
+        teachers = student.distil.teachers
+        if len(teachers) != TEACHERS or not set(teachers) <= set(params.families):
+            raise MienError(
+                f"students.{name}.distil.teachers is {list(teachers)}, expected {TEACHERS} names out of "
+                f"{', '.join(params.families)}. A name may stand again to fill the places; it counts once."
+            )
+        if student.distil.start not in {None, *teachers}:
+            raise MienError(
+                f"students.{name}.distil.start is {student.distil.start!r}, expected one of its teachers or null."
+            )
+
+
+def _check_ensembles(params: Params) -> None:
+    for name, members in params.evaluate.ensembles.items():
+        if len(set(members)) < len(members) or len(members) == 1 or not set(members) <= set(params.candidates):
+            raise MienError(
+                f"evaluate.ensembles.{name} is {list(members)}, expected different names, at least two, out of "
+                f"{', '.join(params.candidates)}."
+            )
+
+
+def _check_key(key: str, place: str) -> None:
+    parts = key.split(".")
+    cls: Any = {"model": Architecture, "train": Training}.get(parts[0])
+    for part in parts[1:]:
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        cls = hints.get(part)
+    if cls is None or len(parts) == 1:
+        raise MienError(f"{place} has {key!r}, expected a dotted key such as train.learning_rate or model.dropout.")
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    head, _, rest = key.partition(".")
+    return {head: _nest(rest, value) if rest else value}

@@ -1,0 +1,1 @@
+"""How sound the data are: statistics, exclusions, profiles, expectations."""

@@ -1,0 +1,1 @@
+"""Recipes that run the pipeline in a folder of their own."""

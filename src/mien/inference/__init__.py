@@ -1,0 +1,1 @@
+"""From a photo to calibrated probabilities, in this process: no HTTP, no training library."""

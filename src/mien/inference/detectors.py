@@ -1,0 +1,159 @@
+"""Detectors of faces behind one contract: OpenCV's cascade, and YuNet on OpenCV or OpenVINO."""
+
+import importlib.util
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import MienError
+from mien.inference import yunet
+from mien.inference.detector_file import YUNET_VARIABLE, yunet_file
+from mien.inference.photos import Pixels
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a detector's box lies in FER-2013's frame: its size and its centre's offset, as shares of the frame's side.
+
+    Medians over validation faces pasted into scenes and detected again: `python benchmarks/framing.py` prints them.
+    """
+
+    size: float
+    right: float
+    down: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A face in the pixels given: box (4,) of x, y, width, height; score in [0, 1]; landmarks (5, 2) of x, y.
+
+    Landmarks are the eyes, the nose's tip and the mouth's corners, each pair the one on the picture's left first.
+    """
+
+    box: Floats
+    score: float | None = None
+    landmarks: Floats | None = None
+
+
+class Detector(Protocol):
+    """What every detector is: a name, the framing of its boxes, and faces found in RGB pixels (h, w, 3) uint8."""
+
+    name: str
+    framing: Framing
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        """The faces, the largest first."""
+
+
+class Haar:
+    """OpenCV's Viola-Jones cascade, which comes with it; FER-2013 itself was cropped by one."""
+
+    name = "haar"
+    framing = Framing(size=0.965, right=0.0, down=0.0)
+
+    def __init__(self) -> None:
+        self._cascade = cv2.CascadeClassifier(
+            str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml")
+        )
+        self._lock = threading.Lock()
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        """Find faces of 20 pixels and more; the cascade gives no score that means anything."""
+        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        with self._lock:
+            found = self._cascade.detectMultiScale(gray, scaleFactor=1.2, minNeighbors=4, minSize=(20, 20))
+        return _largest_first([Detection(box) for box in np.asarray(found, dtype=np.float64).reshape(-1, 4)])
+
+
+class YuNet:
+    """The small neural detector of OpenCV's zoo on OpenCV; its model is a file of its own."""
+
+    name = "yunet"
+    framing = Framing(size=0.904, right=0.002, down=0.030)
+
+    def __init__(self, model: Path) -> None:
+        """Load `model`. Raises MienError where it is missing or no YuNet."""
+        _check_there(model)
+        self._lock = threading.Lock()
+        try:
+            self._network = cv2.FaceDetectorYN.create(
+                str(model), "", (64, 64), score_threshold=yunet.SCORE, nms_threshold=yunet.OVERLAP
+            )
+            self.detect(np.zeros((64, 64, 3), np.uint8))
+        except cv2.error as error:
+            raise _no_yunet(model) from error
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        """Find faces of about 10 to 300 pixels."""
+        picture = yunet.canvas(pixels)  # on strips, 32 pixels high, OpenCV finds infinite faces
+        with self._lock:  # the input's size is state of the network
+            self._network.setInputSize((picture.shape[1], picture.shape[0]))
+            found = self._network.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        return _from_rows(np.zeros((0, 15)) if found is None else np.asarray(found, dtype=np.float64))
+
+
+class YuNetOnOpenVINO:
+    """The same network on OpenVINO, two to three times as fast."""
+
+    name = YuNet.name
+    framing = YuNet.framing
+
+    def __init__(self, model: Path, threads: int | None = None) -> None:
+        """Load `model`. Raises MienError where it is missing or no YuNet."""
+        _check_there(model)
+        try:
+            self._networks = yunet.Canvases(model, threads)
+        # OpenVINO raises bare C++ exceptions of many types for a file that it cannot use.
+        except Exception as error:
+            raise _no_yunet(model) from error
+
+    def detect(self, pixels: Pixels) -> list[Detection]:
+        """Find faces of about 10 to 300 pixels."""
+        return _from_rows(self._networks.find(pixels))
+
+
+def detector(name: str = "auto", folder: Path | None = None, *, threads: int | None = None) -> Detector:
+    """Load the detector called `haar` or `yunet`; `auto` is YuNet where its file is at hand, else Haar.
+
+    That file is the one that MIEN_YUNET names, else `yunet.onnx` in `folder`, else the one that was fetched.
+    """
+    if name not in ("auto", "haar", "yunet"):
+        raise MienError(f"Unknown detector {name!r}: expected auto, haar or yunet.")
+    model = None if name == "haar" else yunet_file(folder)
+    if model:
+        fast = importlib.util.find_spec("openvino")
+        return YuNetOnOpenVINO(model, threads) if fast else YuNet(model)
+    if name == "yunet":
+        raise MienError("YuNet's file is not at hand. Fetch it with `mien fetch detector`, or use haar.")
+    return Haar()
+
+
+def yunet_is_named() -> bool:
+    """Whether the environment names YuNet's file."""
+    return bool(os.environ.get(YUNET_VARIABLE))
+
+
+def _check_there(model: Path) -> None:
+    if not model.is_file():
+        raise MienError(f"{model} is missing: expected YuNet's ONNX file. Mend {YUNET_VARIABLE} or unset it.")
+
+
+def _no_yunet(model: Path) -> MienError:
+    return MienError(f"{model} is no YuNet model. Fetch it anew with `mien fetch detector`, or use haar.")
+
+
+def _from_rows(rows: Floats) -> list[Detection]:
+    """Detections from YuNet's rows (n, 15): box, five landmarks, score."""
+    return _largest_first([Detection(row[:4], float(row[14]), row[4:14].reshape(5, 2)) for row in rows])
+
+
+def _largest_first(found: list[Detection]) -> list[Detection]:
+    return sorted(found, key=lambda face: -float(face.box[2] * face.box[3]))

@@ -1,0 +1,146 @@
+"""Find faces in a photo and crop them the way FER-2013 frames its own."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.emotions import FACE_SIZE
+from mien.inference.detector_file import YUNET_FILE, YUNET_VARIABLE
+from mien.inference.detectors import Detection, Detector, Framing, Haar, YuNet, detector
+from mien.inference.photos import Pixels
+
+__all__ = ["YUNET_FILE", "YUNET_VARIABLE", "Detection", "Detector", "Face", "Framing", "Haar", "YuNet", "crop",
+           "detector", "find", "slope", "whole"]  # fmt: skip
+
+Floats = NDArray[np.float64]
+Gray = NDArray[np.uint8]
+
+SHAPE = (FACE_SIZE, FACE_SIZE, 1)
+DETECTION_SIDE = 640
+"""Longest side in pixels at which faces are looked for; larger photos are scaled down to it."""
+
+FACE_PHOTO_SIDES = (16, 64)
+"""A squarish picture with sides in this range is itself a face crop: it has no room for a face and a background."""
+
+LEVEL_ABOVE = 10.0
+"""Eyes that slope by more degrees are levelled; FER-2013's own faces slope by less, and are not."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a photo: `box` is x, y, width, height in the photo's pixels and lies within it.
+
+    `side` is how large it is there, cut off or not; `score` and `landmarks` (five x, y) are None where the detector
+    has none.
+    """
+
+    box: tuple[int, int, int, int]
+    pixels: NDArray[np.float32]
+    found_by: str
+    side: float = 0.0
+    score: float | None = None
+    landmarks: tuple[tuple[float, float], ...] | None = None
+
+
+def find(
+    pixels: Pixels, finder: Detector, side: int = DETECTION_SIDE, size: tuple[int, int] | None = None
+) -> list[Face]:
+    """Find the faces in RGB pixels (h, w, 3) uint8, scaled down to `side` to look for them, the largest first.
+
+    Where the pixels are those of a photo at less than its full size, `size` is its width and height.
+    A tiny squarish picture is taken as one face, `found_by` "whole_image": that is how FER-2013's own look.
+    """
+    height, width = pixels.shape[:2]
+    low, high = FACE_PHOTO_SIDES
+    if low <= min(height, width) and max(height, width) <= high and 4 * min(height, width) >= 3 * max(height, width):
+        return [whole(pixels)]
+    if min(height, width) < low:
+        return []
+    shrunk, scale = for_detection(pixels, side)
+    gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    full = size or (width, height)
+    found = (_face(gray, enlarged(seen, scale), finder, full) for seen in finder.detect(shrunk))
+    return [face for face in found if face.box[2] > 0 and face.box[3] > 0]
+
+
+def whole(pixels: Pixels) -> Face:
+    """RGB pixels (h, w, 3) uint8 that are a face from edge to edge."""
+    height, width = pixels.shape[:2]
+    gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    return Face((0, 0, width, height), _resize(gray, FACE_SIZE), "whole_image", min(width, height))
+
+
+def crop(gray: Gray, box: Floats, framing: Framing, slope: float = 0.0) -> NDArray[np.float32]:
+    """Cut out what FER-2013 would frame around `box`, as (48, 48, 1) float32 in [0, 255]; edges are repeated.
+
+    The crop is turned about its centre so that what slopes by `slope` degrees, clockwise, is level.
+    """
+    x, y, width, height = box
+    side = (width + height) / 2 / framing.size
+    middle = x + width / 2 - framing.right * side, y + height / 2 - framing.down * side
+    if not slope:
+        return _resize(_square(gray, *middle, side), FACE_SIZE)
+    # A square about twice as fine as needed, with room for its corners, turned and then shrunk, stays free of jaggies.
+    fine, room = 2 * FACE_SIZE, 3 * FACE_SIZE
+    wide = _resize(_square(gray, *middle, side * room / fine), room)[:, :, 0]
+    turn = cv2.getRotationMatrix2D(((room - 1) / 2, (room - 1) / 2), slope, 1.0)
+    edge = (room - fine) // 2
+    turned = cv2.warpAffine(wide, turn, (room, room), borderMode=cv2.BORDER_REPLICATE)[edge:-edge, edge:-edge]
+    return _resize(turned, FACE_SIZE)
+
+
+def slope(landmarks: Floats | None) -> float:
+    """Degrees by which the line through the eyes falls to the right; 0 where it is unknown or small."""
+    if landmarks is None:
+        return 0.0
+    across, down = landmarks[1] - landmarks[0]
+    degrees = float(np.degrees(np.arctan2(down, across)))
+    return degrees if abs(degrees) > LEVEL_ABOVE else 0.0
+
+
+def _face(gray: Gray, seen: Detection, finder: Detector, size: tuple[int, int]) -> Face:
+    """Cut out a face seen in `gray` and tell where it is in a photo of `size`."""
+    ratio = np.array(size) / gray.shape[::-1]
+    box = seen.box * np.tile(ratio, 2)
+    points = None if seen.landmarks is None else tuple((float(x), float(y)) for x, y in seen.landmarks * ratio)
+    cut = crop(gray, seen.box, finder.framing, slope(seen.landmarks))
+    return Face(_clip(box, *size), cut, finder.name, float(min(box[2:])), seen.score, points)
+
+
+def enlarged(seen: Detection, scale: float) -> Detection:
+    """A detection in the pixels of a photo that was scaled by `scale` to find it."""
+    return Detection(seen.box / scale, seen.score, None if seen.landmarks is None else seen.landmarks / scale)
+
+
+def for_detection(pixels: Pixels, side: int) -> tuple[Pixels, float]:
+    """The photo, scaled down where its longest side is above `side`, and the scale."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    if scale == 1.0:
+        return pixels, scale
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), scale
+
+
+def _clip(box: Floats, width: int, height: int) -> tuple[int, int, int, int]:
+    left, top = max(0, round(box[0])), max(0, round(box[1]))
+    right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
+    return left, top, right - left, bottom - top
+
+
+def _square(gray: Gray, x: float, y: float, side: float) -> Gray:
+    """The square of `side` pixels about a point, its edges repeated where it leaves the picture."""
+    left, top, count = round(x - side / 2), round(y - side / 2), max(1, round(side))
+    rows = np.clip(np.arange(top, top + count), 0, gray.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + count), 0, gray.shape[1] - 1)
+    return gray[rows][:, columns]  # a quarter of the time of one look-up by both
+
+
+def _resize(gray: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """A picture `side` pixels wide: averaged where it shrinks; where it grows, averaging would leave blocks."""
+    method = cv2.INTER_AREA if min(gray.shape[:2]) >= side else cv2.INTER_CUBIC
+    face = np.asarray(cv2.resize(gray, (side, side), interpolation=method), dtype=np.float32)
+    return np.clip(face, 0, 255)[:, :, None]

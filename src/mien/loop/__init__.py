@@ -1,1 +1,0 @@
-"""The loop: what changed since a revision, what a retraining made of it, and the report on both."""

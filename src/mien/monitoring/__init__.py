@@ -1,0 +1,1 @@
+"""Drift of what is served: histograms, windows, recorder, report."""

@@ -1,0 +1,1 @@
+"""Faces over time: recordings, webcam, tracking, timeline."""

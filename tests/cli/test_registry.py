@@ -1,0 +1,120 @@
+"""`mien champion`, `mien rollback` and `mien lineage` on a registry of their own."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mien.cli.main import main
+from mien.errors import MienError
+from mien.registry import promotion_log as promotions
+from mien.registry import tracking
+from mien.registry.promotion_log import Entry
+from mien.registry.tracking import versions
+from mien.stages import package
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(store: Path, write_model: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose champion is version 2 and was version 1, with Bentos that cost no time."""
+    shutil.copy(ROOT / "params.yaml", store / "params.yaml")
+    (store / "reports").mkdir()
+    (store / "reports" / "promotion.json").write_text('{"model": "mien"}')
+    for number in ("1", "2"):
+        onnx = write_model(store / "model.onnx", sharpness=0.01 * int(number))
+        with tracking.run("mien", "cnn") as run:
+            run.log_model(onnx, {})
+        tags = {"family": "cnn", "temperature": "1.0", "validation_macro_f1": "0.5", "data.digest": "d1ce55" * 8}
+        versions.register("mien", run.id, tags)
+        log = promotions.read("mien")
+        promotions.append("mien", Entry("promotion", number, log.champion, log.head, f"{number} is better."))
+        promotions.settle("mien")
+    monkeypatch.setattr(package, "build", lambda *_: ("mien:v1-20260101-000000", store / "bento"))
+    return store
+
+
+def mien(*arguments: str) -> Result:
+    """The command as people type it."""
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.usefixtures("project")
+def test_champion_shows_who_serves_and_the_log() -> None:
+    said = mien("champion").output
+    assert "champion    version 2    cnn              validation macro-F1 0.5000" in said
+    assert "previous    version 1" in said
+    assert "challenger  none" in said
+    assert "UTC  promoted version 2, by " in said
+    assert "2 is better." in said
+    assert "points to" not in said
+    assert "1 is better." not in mien("champion", "--last", "1").output
+    told = json.loads(mien("champion", "--json").output)
+    assert (told["champion"], told["previous"], len(told["log"])) == ("2", "1", 2)
+
+
+@pytest.mark.usefixtures("project")
+def test_champion_tells_of_an_alias_that_stands_elsewhere() -> None:
+    versions.set_alias("mien", "champion", "1")
+    said = mien("champion").output
+    assert "champion    version 2" in said
+    assert "The alias champion points to 1, the log says version 2" in said
+
+
+def test_rollback_restores_logs_and_packages(project: Path) -> None:
+    result = mien("rollback", "--why", "Users complained.")
+    assert result.exit_code == 0, result.output
+    assert "Version 1 of mien is champion again, instead of 2." in result.output
+    assert "Packaged as mien:v1-20260101-000000." in result.output
+    assert json.loads((project / "models/champion/champion.json").read_text())["version"] == "1"
+    assert json.loads((project / "reports/bento.json").read_text())["model_version"] == "1"
+    assert versions.aliases("mien") == {"champion": "1"}
+    said = mien("champion").output
+    assert "restored version 1" in said
+    assert "withdrawn   version 2" in said
+    assert "Users complained." in said
+    assert "mien version 1 (champion), found by bento" in mien("lineage", "mien:v1-20260101-000000").output
+    again = mien("rollback")
+    assert again.exit_code == 1
+    assert "There is no champion of 'mien' to go back to" in again.stderr
+    assert mien("rollback", "--to", "2").exit_code == 0
+    assert versions.aliases("mien")["champion"] == "2"
+    assert "withdrawn   version 2" not in mien("champion").output
+
+
+@pytest.mark.usefixtures("project")
+def test_a_rollback_that_cannot_package_says_what_is_done_and_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MienError("The disk is full.")
+
+    monkeypatch.setattr(package, "build", fail)
+    result = mien("rollback")
+    assert result.exit_code == 1
+    assert (
+        "The registry is rolled back, but models/champion is not: The disk is full. Then run `mien package"
+        in result.stderr
+    )
+    assert versions.aliases("mien")["champion"] == "1"
+
+
+@pytest.mark.usefixtures("project")
+def test_lineage_prints_a_table_or_json() -> None:
+    said = mien("lineage", "champion").output
+    assert said.startswith("mien version 2 (champion), found by version\n  family")
+    assert "d1ce55" * 8 in said
+    assert [one["version"] for one in json.loads(mien("lineage", "d1ce55", "--json").output)] == ["1", "2"]
+    result = mien("lineage", "nobody")
+    assert result.exit_code == 1
+    assert "Nothing in the registry of 'mien' matches 'nobody'" in result.stderr
+
+
+@pytest.mark.usefixtures("store")
+def test_an_empty_registry_is_told_as_such(store: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", store / "params.yaml")
+    said = mien("champion").output
+    assert said.startswith("champion    none\nprevious    none\nchallenger  none\n")
+    assert "The promotion log is empty." in said

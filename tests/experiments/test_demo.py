@@ -1,0 +1,51 @@
+"""The demo's service gets another try where a port was taken, and ends with the demo."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.errors import MienError
+from mien.experiments import demo
+
+
+def starts(monkeypatch: pytest.MonkeyPatch, *programs: str) -> list[subprocess.Popen[bytes]]:
+    """Let the service be these Python programs, one after another; ready is what sleeps."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, log: Path) -> Any:
+        started.append(subprocess.Popen([sys.executable, "-c", programs[len(started)]]))
+        return f"http://{len(started)}", started[-1]
+
+    def ready(address: str, process: subprocess.Popen[bytes]) -> bool:
+        try:
+            process.wait(2)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    monkeypatch.setattr(demo, "start", start)
+    monkeypatch.setattr(demo, "ready", ready)
+    return started
+
+
+ENDS, STAYS = "raise SystemExit(1)", "import time; time.sleep(60)"
+
+
+def test_a_service_that_ended_before_it_was_ready_is_started_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = starts(monkeypatch, ENDS, STAYS)
+    with demo.service(tmp_path) as address:
+        assert address == "http://2"
+        assert started[1].poll() is None
+    assert all(process.poll() is not None for process in started)
+
+
+def test_a_service_that_ends_twice_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = starts(monkeypatch, ENDS, ENDS)
+    with pytest.raises(MienError, match=r"did not get ready.*serve\.log"), demo.service(tmp_path):
+        pass
+    assert len(started) == 2

@@ -1,0 +1,165 @@
+"""mien.inference.photos: hostile and unusual bytes end in pixels or in one clear message."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien.errors import MienError
+from mien.inference import photos
+from mien.inference.photos import TooLargeError, UnknownFormatError
+
+Encode = Callable[..., bytes]
+
+
+def ramp(shape: tuple[int, ...], dtype: Any, full: float) -> NDArray[Any]:
+    """Values from 0 at the left to `full` at the right."""
+    row = np.linspace(0, full, shape[1])
+    return np.broadcast_to(row if len(shape) == 2 else row[:, None], shape).astype(dtype)
+
+
+GRAY = ramp((20, 32), np.uint8, 255)
+COLOUR = ramp((20, 32, 3), np.uint8, 255)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (Image.fromarray(GRAY), "PNG"),
+        (Image.fromarray(COLOUR), "PNG"),
+        (Image.fromarray(COLOUR), "JPEG"),
+        (Image.fromarray(COLOUR), "WEBP"),
+        (Image.fromarray(COLOUR), "BMP"),
+        (Image.fromarray(COLOUR), "TIFF"),
+        (Image.fromarray(GRAY), "PPM"),
+        (Image.fromarray(GRAY).convert("P"), "GIF"),
+        (Image.fromarray(COLOUR).convert("CMYK"), "JPEG"),
+        (Image.fromarray(COLOUR).convert("RGBA"), "PNG"),
+        (Image.fromarray(GRAY).convert("LA"), "PNG"),
+        (Image.fromarray(COLOUR).convert("YCbCr"), "JPEG"),
+        (Image.fromarray(ramp((20, 32), np.uint16, 65535)), "PNG"),
+        (Image.fromarray(ramp((20, 32), np.uint16, 65535)), "TIFF"),
+        (Image.fromarray(ramp((20, 32), np.int32, 65535)), "TIFF"),
+        (Image.fromarray(ramp((20, 32), np.float32, 1)), "TIFF"),
+        (Image.fromarray(ramp((20, 32), np.float32, 255)), "TIFF"),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else value,
+)
+def test_every_kind_of_picture_keeps_its_tones(image: Image.Image, kind: str, encode: Encode) -> None:
+    pixels = photos.decode(encode(image, kind))
+    assert pixels.shape == (20, 32, 3)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels.astype(int), COLOUR, atol=12)
+
+
+def test_black_and_white_scans_are_read(encode: Encode) -> None:
+    pixels = photos.decode(encode(Image.fromarray(GRAY > 127), "PNG"))
+    assert set(np.unique(pixels)) == {0, 255}
+
+
+def test_transparency_lies_on_white(encode: Encode) -> None:
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert photos.decode(encode(clear, "PNG")).min() == 255
+    palette = Image.new("P", (8, 8), 0)
+    assert photos.decode(encode(palette, "PNG", transparency=0)).min() == 255
+    assert photos.decode(encode(palette, "PNG", transparency=bytes([128] * 256))).min() in range(126, 130)
+
+
+def test_photos_are_turned_upright_by_exif(encode: Encode) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate a quarter clockwise to view"
+    pixels = photos.decode(encode(Image.fromarray(COLOUR), "JPEG", exif=exif, quality=95))
+    assert pixels.shape == (32, 20, 3)
+    assert pixels[0].mean() < 20
+    assert pixels[-1].mean() > 230
+
+
+def test_the_first_frame_of_an_animation_counts(encode: Encode) -> None:
+    frames = [Image.new("L", (16, 16), tone) for tone in (10, 200)]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert photos.decode(data).max() <= 12
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30_000, 2), (2, 30_000)])
+def test_odd_sizes_are_read(size: tuple[int, int], encode: Encode) -> None:
+    assert photos.decode(encode(Image.new("L", size), "PNG")).shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"GIF89a", b"\x00" * 999, b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n"], ids=len
+)
+def test_what_is_no_picture_is_called_so(data: bytes) -> None:
+    with pytest.raises(UnknownFormatError, match="Send"):
+        photos.decode(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_pictures_cut_off_anywhere_never_crash(kind: str, encode: Encode) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    data = encode(Image.fromarray(noise), kind)
+    for share in np.linspace(0, 0.9, 19):
+        with pytest.raises(MienError):
+            photos.decode(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_damaged_pictures_end_in_pixels_or_in_one_message(kind: str, encode: Encode) -> None:
+    random = np.random.default_rng(1)
+    data = encode(Image.fromarray(COLOUR), kind)
+    for _ in range(150):
+        broken = np.frombuffer(data, np.uint8).copy()
+        broken[random.integers(0, len(data), 8)] = random.integers(0, 256, 8)
+        with suppress(MienError):
+            assert photos.decode(broken.tobytes()).ndim == 3
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of few bytes that says it is as large as that."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" * 99)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("side", [8_000, 12_000, 60_000])
+def test_decompression_bombs_are_refused_before_they_unfold(side: int) -> None:
+    with pytest.raises(TooLargeError, match="megapixels"):
+        photos.decode(bomb(side, side))
+
+
+def test_arrays_of_the_usual_shapes_are_taken() -> None:
+    for array in (GRAY, GRAY[:, :, None], COLOUR, np.dstack([COLOUR, np.full_like(GRAY, 255)])):
+        np.testing.assert_array_equal(photos.from_array(array), COLOUR)
+
+
+@pytest.mark.parametrize(
+    "array", [GRAY.astype(np.float32), np.zeros((0, 4), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)]
+)
+def test_arrays_of_other_shapes_and_types_are_refused(array: NDArray[Any]) -> None:
+    with pytest.raises(MienError, match=r"expected .* uint8"):
+        photos.from_array(array)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "shape"), [(1, (1001, 801), (401, 501, 3)), (6, (801, 1001), (501, 401, 3))]
+)
+def test_a_large_jpeg_may_be_read_at_half_its_size(
+    orientation: int, size: tuple[int, int], shape: tuple[int, ...], encode: Encode
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.new("RGB", (1001, 801), "red"), "JPEG", exif=exif)
+    photo = photos.read(data, enough=500)
+    assert (photo.pixels.shape, photo.size) == (shape, size)
+    assert photo.scale == pytest.approx(0.5, abs=0.01)
+    assert photos.read(data, enough=501).scale == 1
+    assert photos.read(encode(Image.new("RGB", (1001, 801)), "PNG"), enough=500).scale == 1
