@@ -69,9 +69,9 @@ def section(rounds: int = 3) -> str:
             for photo in photos:
                 for name, mien in miens.items():
                     wall, cpu = time.perf_counter(), time.process_time()
-                    told = mien.predict(photo.path)["faces"]
+                    result = mien.predict(photo.path)["faces"]
                     ours[name].add(1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - cpu), photo.faces,
-                                   [face["box"] for face in told])  # fmt: skip
+                                   [face["box"] for face in result])  # fmt: skip
                 answer = ask(photo.path)
                 peers.add(answer["wall"], answer["cpu"], photo.faces, answer["boxes"])
         count = sum(len(photo.faces) for photo in photos)

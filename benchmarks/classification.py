@@ -52,9 +52,9 @@ def section() -> str:
         ratios = (f"{ours / other:.1f}×" if ours / other > 10 else f"{ours / other:.2f}×" for other in others)  # noqa: PLR2004
         rows.append([size, *(f"{speed:,.0f}" for speed in (*others, ours)), *ratios, f"{ours * work / peak:.2f}"])
     head = ["faces at a time", *calls, *(f"against {name}" for name in list(calls)[:-1]), "share of the ceiling"]
-    told = f"Faces a second of CPU time. The ceiling, this processor's best {fast.precision} convolution: "
-    told += f"{peak / 1e9:.1f} billion multiplications a second; a face takes {work / 1e6:.0f} million."
-    return f"{table(head, rows)}\n\n{told}"
+    result = f"Faces a second of CPU time. The ceiling, this processor's best {fast.precision} convolution: "
+    result += f"{peak / 1e9:.1f} billion multiplications a second; a face takes {work / 1e6:.0f} million."
+    return f"{table(head, rows)}\n\n{result}"
 
 
 def speeds(calls: dict[str, Classifier], size: int) -> dict[str, float]:

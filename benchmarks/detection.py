@@ -55,8 +55,8 @@ def section(prepared: Path = Path("data/prepared"), faces: int = 400) -> str:
     for title, side in sorted(finders, key=lambda key: (-key[1], key[0])):
         base, mine = taken.get((BASE, side)), taken[title, side]
         ratio = f"{base / mine:.2f}×" if base else ""
-        told = [f"**{ratio}**" if title == FAST else ratio]
-        rows.append([title, f"{side} px", f"{mine:.1f}", *told, *shares.get((title, side), [])])
+        result = [f"**{ratio}**" if title == FAST else ratio]
+        rows.append([title, f"{side} px", f"{mine:.1f}", *result, *shares.get((title, side), [])])
     sizes = [f"{low}-{high} px found" for low, high in SIZES] if shares else []
     text = table(["detector", "looked at", "CPU ms", f"against {BASE}", *sizes], rows)
     if not any(title == FAST for title, _ in finders):

@@ -31,15 +31,15 @@ def main() -> None:
     epoch(learner, plan, "threads")  # traces the graph
     rows = []
     for turn in range(1, asked.rounds + 1):
-        taken = [epoch(learner, plan, way) for way in WORKERS]
+        taken = [epoch(learner, plan, tta) for tta in WORKERS]
         rows.append([turn, *(f"{seconds:.2f}" for seconds in taken), f"{taken[0] / taken[1]:.2f}×"])
-    print(table(["round", *(f"{way}, s" for way in WORKERS), "ratio"], rows))
+    print(table(["round", *(f"{tta}, s" for tta in WORKERS), "ratio"], rows))
 
 
-def epoch(learner: keras.Model, plan: training.Plan, way: str) -> float:
+def epoch(learner: keras.Model, plan: training.Plan, tta: str) -> float:
     """Seconds of one `fit`."""
     batches = Batches(plan.training, plan.recipe, plan.seed, 0)
-    batches.workers = WORKERS[way]
+    batches.workers = WORKERS[tta]
     started = time.perf_counter()
     learner.fit(batches, verbose=0, shuffle=False)
     return time.perf_counter() - started

@@ -7,14 +7,14 @@ from timing import milliseconds, table
 
 from mien.inference.champion import MODEL_FILE, SHIPPED
 from mien.inference.runtime import Runtime
-from mien.inference.tta import ONCE, Way, average
+from mien.inference.tta import NO_TTA, Tta, average
 
 WAYS = (
-    ONCE,
-    Way("flip"),
-    Way("multi_scale", (44, 48, 52)),
-    Way("multi_scale", (42, 44, 48, 52, 54)),
-    Way("ten_crop", (44, 46, 48)),
+    NO_TTA,
+    Tta("flip"),
+    Tta("multi_scale", (44, 48, 52)),
+    Tta("multi_scale", (42, 44, 48, 52, 54)),
+    Tta("ten_crop", (44, 46, 48)),
 )
 SIZES = (1, 8)
 
@@ -26,12 +26,12 @@ def main() -> None:
     draw = np.random.default_rng(0)
     faces = {size: draw.uniform(0, 255, (size, 48, 48, 1)).astype(np.float32) for size in SIZES}
     calls = {
-        (way, size): lambda way=way, size=size: average(runtime.predict, faces[size], way)
-        for way in WAYS
+        (tta, size): lambda tta=tta, size=size: average(runtime.predict, faces[size], tta)
+        for tta in WAYS
         for size in SIZES
     }
     taken = milliseconds(calls, rounds=15, block=5)
-    rows = [[f"{way}", *(f"{taken[way, size]:.2f}" for size in SIZES)] for way in WAYS]
+    rows = [[f"{tta}", *(f"{taken[tta, size]:.2f}" for size in SIZES)] for tta in WAYS]
     print(table(["a face is seen", *(f"{size} at a time, CPU ms" for size in SIZES)], rows))
 
 

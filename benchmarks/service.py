@@ -56,8 +56,10 @@ def section() -> str:
         held = " + ".join(f"{worker.memory_info().rss / 2**20:.0f}" for worker in service.workers())
     head = ["requests at a time", "floor, /s", "HTTP, /s", "share of the floor", "the same by CPU time", "p50 ms",
             "p95 ms", "p95 / p50", "CPU ms: floor", "HTTP adds", "event loop", "other than 2xx"]  # fmt: skip
-    told = f"Median of {RUNS} runs, connected anew each time. First answer {ready:.1f} s after `bentoml serve`; "
-    return f"{table(head, [_row(count, taken) for count, taken in runs.items()])}\n\n{told}the workers hold {held} MiB."
+    result = f"Median of {RUNS} runs, connected anew each time. First answer {ready:.1f} s after `bentoml serve`; "
+    return (
+        f"{table(head, [_row(count, taken) for count, taken in runs.items()])}\n\n{result}the workers hold {held} MiB."
+    )
 
 
 def _row(count: int, taken: list[tuple[Run, Run]]) -> list[object]:
@@ -97,17 +99,17 @@ def _spent(workers: list[psutil.Process]) -> tuple[float, float]:
 def floor(photo: Path) -> Run:
     """What as many processes as the service has workers answer."""
     context = multiprocessing.get_context("spawn")
-    told, together = context.Queue(), context.Barrier(FLOORS)
-    processes = [context.Process(target=_answer, args=(photo, told, together)) for _ in range(FLOORS)]
+    result, together = context.Queue(), context.Barrier(FLOORS)
+    processes = [context.Process(target=_answer, args=(photo, result, together)) for _ in range(FLOORS)]
     for process in processes:
         process.start()
-    answers = [told.get() for _ in processes]
+    answers = [result.get() for _ in processes]
     for process in processes:
         process.join()
     return Run(sum(rate for rate, _ in answers), sum(cpu for _, cpu in answers) / FLOORS)
 
 
-def _answer(photo: Path, told: Any, together: Any) -> None:
+def _answer(photo: Path, result: Any, together: Any) -> None:
     cv2.setNumThreads(1)
     mien, data = Mien(threads=1), photo.read_bytes()
     mien.predict(data)
@@ -116,7 +118,7 @@ def _answer(photo: Path, told: Any, together: Any) -> None:
     while time.perf_counter() - wall < SECONDS:
         json.dumps(mien.predict(data))
         count += 1
-    told.put((count / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / count))
+    result.put((count / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / count))
 
 
 if __name__ == "__main__":

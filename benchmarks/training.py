@@ -32,19 +32,19 @@ def main() -> None:
     rows = []
     for name in params.families:
         plan = training.Plan.of(*params.training(name), split, split, params.seed)
-        ways = [compiled(plan, way) for way in (fused, lambda network: network)]
+        ways = [compiled(plan, tta) for tta in (fused, lambda network: network)]
         batches = Batches(split, plan.recipe, params.seed, 0)
         # Both ways in turn; the first stretch of each traces its graph.
-        speeds = np.array([[stretch(way, batches) for way in ways] for _ in range(STRETCHES + 1)][1:])
+        speeds = np.array([[stretch(tta, batches) for tta in ways] for _ in range(STRETCHES + 1)][1:])
         ours, keras_own = np.median(speeds, axis=0)
-        told = [f"{ours:.0f}", f"{speeds[:, 0].min():.0f} to {speeds[:, 0].max():.0f}", f"{keras_own:.0f}"]
-        rows.append([name, f"{ways[0].count_params():,}", plan.recipe.batch_size, *told, f"{ours / keras_own:.2f}×"])
+        result = [f"{ours:.0f}", f"{speeds[:, 0].min():.0f} to {speeds[:, 0].max():.0f}", f"{keras_own:.0f}"]
+        rows.append([name, f"{ways[0].count_params():,}", plan.recipe.batch_size, *result, f"{ours / keras_own:.2f}×"])
     print(table(["family", "parameters", "batch", "images/s", "range", "with Keras' batch norm", "ratio"], rows))
 
 
-def compiled(plan: training.Plan, way: Callable[[keras.Model], keras.Model]) -> keras.Model:
+def compiled(plan: training.Plan, tta: Callable[[keras.Model], keras.Model]) -> keras.Model:
     """A learner whose batch normalisation is as `way` leaves it."""
-    with patch.object(training, "fused", way):
+    with patch.object(training, "fused", tta):
         return training.compile_learner(plan)[1]
 
 

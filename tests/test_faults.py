@@ -19,8 +19,7 @@ import yaml
 from mien.data import sources
 from mien.errors import MienError
 from mien.experiments.demo import lay_out
-from mien.registry import promotion_log as promotions
-from mien.registry import tracking
+from mien.registry import promotion_log, tracking
 from mien.registry.tracking import versions
 
 ROOT = Path(__file__).parent.parent
@@ -136,7 +135,7 @@ def test_after_the_kills_one_version_is_champion_and_what_is_served_is_whole(
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert versions.aliases("mien") == {"champion": "1"}
-    assert [(entry.kind, entry.version) for entry in promotions.read("mien").entries] == [("promotion", "1")]
+    assert [(entry.kind, entry.version) for entry in promotion_log.read("mien").entries] == [("promotion", "1")]
     from mien.inference.predictor import Mien
 
     answer = Mien(project / "models" / "champion").predict(ROOT / "docs" / "img" / "confusion_matrix.png")

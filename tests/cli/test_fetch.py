@@ -65,7 +65,7 @@ def test_label_maps_are_pairs() -> None:
 
 
 def test_a_users_mistake_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from mien.cli import main; main()", "fetch", "csv", "none.csv"]
+    command = [sys.executable, "-c", "from mien.cli.main import main; main()", "fetch", "csv", "none.csv"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: none.csv does not exist.")

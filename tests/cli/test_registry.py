@@ -10,8 +10,7 @@ from click.testing import CliRunner, Result
 
 from mien.cli.main import main
 from mien.errors import MienError
-from mien.registry import promotion_log as promotions
-from mien.registry import tracking
+from mien.registry import promotion_log, tracking
 from mien.registry.promotion_log import Entry
 from mien.registry.tracking import versions
 from mien.stages import package
@@ -31,9 +30,9 @@ def project(store: Path, write_model: Any, monkeypatch: pytest.MonkeyPatch) -> P
             run.log_model(onnx, {})
         tags = {"family": "cnn", "temperature": "1.0", "validation_macro_f1": "0.5", "data.digest": "d1ce55" * 8}
         versions.register("mien", run.id, tags)
-        log = promotions.read("mien")
-        promotions.append("mien", Entry("promotion", number, log.champion, log.head, f"{number} is better."))
-        promotions.settle("mien")
+        log = promotion_log.read("mien")
+        promotion_log.append("mien", Entry("promotion", number, log.champion, log.head, f"{number} is better."))
+        promotion_log.settle("mien")
     monkeypatch.setattr(package, "build", lambda *_: ("mien:v1-20260101-000000", store / "bento"))
     return store
 
@@ -53,8 +52,8 @@ def test_champion_shows_who_serves_and_the_log() -> None:
     assert "2 is better." in said
     assert "points to" not in said
     assert "1 is better." not in mien("champion", "--last", "1").output
-    told = json.loads(mien("champion", "--json").output)
-    assert (told["champion"], told["previous"], len(told["log"])) == ("2", "1", 2)
+    result = json.loads(mien("champion", "--json").output)
+    assert (result["champion"], result["previous"], len(result["log"])) == ("2", "1", 2)
 
 
 @pytest.mark.usefixtures("project")

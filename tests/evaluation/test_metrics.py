@@ -16,14 +16,14 @@ from mien.evaluation import metrics
 from mien.evaluation.calibration import fit_temperature
 from mien.inference.calibration import apply_temperature
 
-Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
+PhotoService = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 seeded = settings(deadline=None, derandomize=True)
 """The same cases on every machine, however busy it is."""
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Answers:
+def answers(draw: st.DrawFn) -> PhotoService:
     """Labels and predictions of the same length, at least one."""
     pairs = draw(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60))
     array = np.array(pairs, np.int64)
@@ -40,7 +40,7 @@ def random_answers(n: int = 3000, seed: int = 0, strength: float = 2.0) -> tuple
 
 @seeded
 @given(answers())
-def test_scores_of_labels_agree_with_scikit_learn(pair: Answers) -> None:
+def test_scores_of_labels_agree_with_scikit_learn(pair: PhotoService) -> None:
     labels, predicted = pair
     present = np.unique(labels)
     recall = sklearn.metrics.recall_score(labels, predicted, labels=present, average="macro", zero_division=0)
@@ -55,7 +55,7 @@ def test_scores_of_labels_agree_with_scikit_learn(pair: Answers) -> None:
 
 @seeded
 @given(answers(), st.randoms())
-def test_the_order_of_faces_does_not_matter(pair: Answers, random: Any) -> None:
+def test_the_order_of_faces_does_not_matter(pair: PhotoService, random: Any) -> None:
     labels, predicted = pair
     order = np.array(random.sample(range(len(labels)), len(labels)))
     assert metrics.macro_f1(labels[order], predicted[order]) == metrics.macro_f1(labels, predicted)
@@ -63,7 +63,7 @@ def test_the_order_of_faces_does_not_matter(pair: Answers, random: Any) -> None:
 
 @seeded
 @given(answers())
-def test_a_perfect_answer_scores_one_whatever_emotions_are_absent(pair: Answers) -> None:
+def test_a_perfect_answer_scores_one_whatever_emotions_are_absent(pair: PhotoService) -> None:
     labels, _ = pair
     assert metrics.accuracy(labels, labels) == metrics.macro_f1(labels, labels) == metrics.uar(labels, labels) == 1
 

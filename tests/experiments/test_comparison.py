@@ -10,7 +10,7 @@ from mien.config.params import Params
 from mien.data import dataset
 from mien.errors import MienError
 from mien.evaluation.metrics import accuracy
-from mien.evaluation.model_predictions import Panel
+from mien.evaluation.model_predictions import ModelPredictions
 from mien.experiments import comparison, demo
 from mien.files import read_json, write_json
 
@@ -43,10 +43,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_what_was_trained_before_stays_in_the_report_in_the_overlays_order(bench: Bench) -> None:
     bench.compare("four_conv_28")
-    told = bench.compare("two_conv_128")
-    assert list(told) == ["two_conv_128", "four_conv_28"]
-    assert read_json(bench.report, made_by="")["families"] == told
-    assert told["four_conv_28"]["accuracy"] == 0.333333
+    result = bench.compare("two_conv_128")
+    assert list(result) == ["two_conv_128", "four_conv_28"]
+    assert read_json(bench.report, made_by="")["families"] == result
+    assert result["four_conv_28"]["accuracy"] == 0.333333
     assert bench.commands == [
         ["init", "--quiet", "--no-scm"],
         ["repro", "train@four_conv_28"],
@@ -96,9 +96,11 @@ def test_scores_are_those_of_the_exported_file_and_of_the_test_split_where_wante
     write_model(tmp_path / "models" / "cnn" / "model.onnx")
     trained = dict.fromkeys(comparison.TOLD, 1) | {"data": {"digest": "a1"}, "history": {"loss": [1.0]}}
     write_json(tmp_path / "reports" / "train" / "cnn.json", trained)
-    told = comparison.tell("cnn", tmp_path, params, test=True)
-    panel = Panel({"cnn": tmp_path / "models" / "cnn" / "model.onnx"}, {"test": dataset.read_split(prepared, "test")})
-    labels, predicted = panel.splits["test"].labels, panel.answer(["cnn"], "test").argmax(axis=1)
-    assert told["test"]["accuracy"] == accuracy(labels, predicted)
-    assert told.keys() == {"validation", "test", *comparison.TOLD}
+    result = comparison.tell("cnn", tmp_path, params, test=True)
+    predictions = ModelPredictions(
+        {"cnn": tmp_path / "models" / "cnn" / "model.onnx"}, {"test": dataset.read_split(prepared, "test")}
+    )
+    labels, predicted = predictions.splits["test"].labels, predictions.probabilities(["cnn"], "test").argmax(axis=1)
+    assert result["test"]["accuracy"] == accuracy(labels, predicted)
+    assert result.keys() == {"validation", "test", *comparison.TOLD}
     assert "test" not in comparison.tell("cnn", tmp_path, params, test=False)

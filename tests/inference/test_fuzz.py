@@ -126,5 +126,5 @@ def test_a_request_of_any_form_gets_a_documented_answer(
     answer = client.post(path, content=body, headers=headers)
     assert answer.status_code in {200, *openapi.STATUSES}
     if answer.status_code != 200:
-        told = json.loads(answer.content)
-        assert isinstance((told[0] if isinstance(told, list) else told)["error"], str)
+        result = json.loads(answer.content)
+        assert isinstance((result[0] if isinstance(result, list) else result)["error"], str)

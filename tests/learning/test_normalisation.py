@@ -25,7 +25,7 @@ def pair(dtype: str = "float32") -> tuple[Any, Any]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 0.03)])
 @pytest.mark.parametrize("training", [True, False])
 def test_it_answers_and_learns_as_keras_own_layer_does(dtype: str, tolerance: float, training: bool) -> None:
-    told = []
+    result = []
     for network in pair(dtype):
         maps = tf.constant(MAPS)
         with tf.GradientTape() as tape:
@@ -36,8 +36,8 @@ def test_it_answers_and_learns_as_keras_own_layer_does(dtype: str, tolerance: fl
         gradients = tape.gradient(loss, [maps, *layer.trainable_variables])
         assert answers.dtype == layer.compute_dtype
         values = [answers, *gradients, layer.moving_mean, layer.moving_variance]
-        told.append([np.asarray(value, np.float32) for value in values])
-    for keras_own, ours in zip(*told, strict=True):
+        result.append([np.asarray(value, np.float32) for value in values])
+    for keras_own, ours in zip(*result, strict=True):
         # 288 values a channel: the unbiased variance, a tenth of which moves the average, is larger by 0.35 %.
         np.testing.assert_allclose(ours, keras_own, rtol=1e-3, atol=tolerance * np.abs(keras_own).max())
 

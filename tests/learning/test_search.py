@@ -50,7 +50,7 @@ def test_a_hopeless_trial_is_pruned_and_does_not_win(tmp_path: Path) -> None:
     def objective(trial: search.Trial) -> float:
         score = 0.9 if trial.number < 3 else 0.1
         for step in (1, 2, 3):
-            if trial.hopeless(step, score):
+            if trial.should_prune(step, score):
                 raise search.Pruned
         return score
 
@@ -71,7 +71,7 @@ def test_a_killed_search_carries_on_with_new_draws(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from mien.learning import search
-from mien.params import Dimension, Tune
+from mien.config.params import Dimension, Tune
 def objective(trial):
     if trial.number == 3:
         os.kill(os.getpid(), signal.SIGKILL)

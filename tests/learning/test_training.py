@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from mien.config.params import Architecture, Augmentation, Distil, Training
+from mien.config.params import Architecture, Augmentation, DistillationRecipe, Training
 from mien.data import dataset
 from mien.data.dataset import Split
 from mien.errors import MienError
@@ -21,7 +21,7 @@ from mien.learning import hardware, models, training
 from mien.learning.batches import Batches
 from mien.learning.checkpoints import State
 from mien.learning.cost import macs
-from mien.learning.distillation import Lessons, Teaching
+from mien.learning.distillation import DistillationLoss, Teachers
 from mien.learning.optimizers import optimizer, plateau, rate
 from mien.learning.training import Plan, train
 
@@ -284,17 +284,17 @@ def teacher(folder: Path, name: str, seed: int) -> None:
     models.build(NETWORK).save(folder / name / "model.keras")
 
 
-def lessons(folder: Path, **recipe: Any) -> Lessons:
+def teachers(folder: Path, **recipe: Any) -> Teachers:
     """Two teachers, in five places."""
     for seed, name in enumerate("ab"):
         teacher(folder, name, seed)
-    return Lessons.of(Distil(("a", "b", "a", "a", "a"), **recipe), folder)
+    return Teachers.of(DistillationRecipe(("a", "b", "a", "a", "a"), **recipe), folder)
 
 
 def test_a_student_learns_what_its_teachers_answer(tmp_path: Path) -> None:
-    told = lessons(tmp_path, weight=1.0, temperature=1.0)
+    told = teachers(tmp_path, weight=1.0, temperature=1.0)
     recipe = {"epochs": 30, "mixup": 0.0, "augmentation": Augmentation(), "label_smoothing": 0.0, "restart": 0}
-    student = dataclasses.replace(plan(**recipe), lessons=told)
+    student = dataclasses.replace(plan(**recipe), teachers=told)
     result = train(student)
     masters = [keras.saving.load_model(path, compile=False) for path in told.files]
     taught = np.mean([training.predict(master, student.validation) for master in masters], axis=0)
@@ -307,18 +307,18 @@ def test_a_student_learns_what_its_teachers_answer(tmp_path: Path) -> None:
 
 
 def test_teachers_stay_as_they_were_and_out_of_the_students_file(tmp_path: Path) -> None:
-    told = lessons(tmp_path)
-    before = told.told()
-    student = dataclasses.replace(plan(), lessons=told)
+    told = teachers(tmp_path)
+    before = told.to_dict()
+    student = dataclasses.replace(plan(), teachers=told)
     result = train(student)
-    assert told.told() == before
+    assert told.to_dict() == before
     assert result.network.count_params() == models.build(NETWORK).count_params()
     _, learner = training.compile_learner(student)
     assert len(learner.trainable_variables) == len(result.network.trainable_variables)
 
 
 def test_the_teachers_part_of_the_loss_is_theirs_alone(tmp_path: Path) -> None:
-    layer = Teaching(lessons(tmp_path, weight=0.5, temperature=3.0), "float32")
+    layer = DistillationLoss(teachers(tmp_path, weight=0.5, temperature=3.0), "float32")
     some = faces(5).images.astype(np.float32)
     in_turn = np.stack([np.asarray(layer.teachers[i % 2](some[i : i + 1]))[0] for i in range(5)])
     layer(some, in_turn, training=True)
@@ -332,8 +332,8 @@ def test_the_teachers_part_of_the_loss_is_theirs_alone(tmp_path: Path) -> None:
 
 
 def test_teachers_compute_in_the_precision_of_the_training(tmp_path: Path) -> None:
-    told, some = lessons(tmp_path), faces(64).images.astype(np.float32)
-    exact, quick = (Teaching(told, policy).teachers[0](some) for policy in ("float32", "mixed_bfloat16"))
+    result, some = teachers(tmp_path), faces(64).images.astype(np.float32)
+    exact, quick = (DistillationLoss(result, policy).teachers[0](some) for policy in ("float32", "mixed_bfloat16"))
     assert quick.dtype == exact.dtype
     assert 0 < float(np.abs(np.asarray(quick) - np.asarray(exact)).max()) < 0.02
 
@@ -342,7 +342,7 @@ def test_a_student_cut_short_carries_on_as_if_it_had_not_been(tmp_path: Path) ->
     def kill(epoch: int, numbers: dict[str, float]) -> None:
         raise KilledError
 
-    student = dataclasses.replace(plan(), lessons=lessons(tmp_path / "models"))
+    student = dataclasses.replace(plan(), teachers=teachers(tmp_path / "models"))
     whole = train(student)
     with pytest.raises(KilledError):
         train(student, tmp_path / "kept", on_epoch=kill)
@@ -351,14 +351,14 @@ def test_a_student_cut_short_carries_on_as_if_it_had_not_been(tmp_path: Path) ->
     assert np.array_equal(weights(resumed), weights(whole))
 
 
-def test_lessons_are_part_of_the_plan_and_their_absence_is_not(tmp_path: Path) -> None:
-    told = lessons(tmp_path)
-    prints = {plan().fingerprint, dataclasses.replace(plan(), lessons=told).fingerprint}
-    colder = dataclasses.replace(told, recipe=dataclasses.replace(told.recipe, temperature=1.0))
-    prints.add(dataclasses.replace(plan(), lessons=colder).fingerprint)
+def test_teachers_are_part_of_the_plan_and_their_absence_is_not(tmp_path: Path) -> None:
+    result = teachers(tmp_path)
+    prints = {plan().fingerprint, dataclasses.replace(plan(), teachers=result).fingerprint}
+    colder = dataclasses.replace(result, recipe=dataclasses.replace(result.recipe, temperature=1.0))
+    prints.add(dataclasses.replace(plan(), teachers=colder).fingerprint)
     teacher(tmp_path / "other", "a", 5)
     (tmp_path / "a" / "model.keras").write_bytes((tmp_path / "other" / "a" / "model.keras").read_bytes())
-    prints.add(dataclasses.replace(plan(), lessons=told).fingerprint)
+    prints.add(dataclasses.replace(plan(), teachers=result).fingerprint)
     assert len(prints) == 4
     parts = [dataclasses.asdict(NETWORK), dataclasses.asdict(RECIPE), 3, plan().precision]
     data = dataset.digest([plan().training, plan().validation])
@@ -367,10 +367,10 @@ def test_lessons_are_part_of_the_plan_and_their_absence_is_not(tmp_path: Path) -
 
 
 def test_a_student_starts_from_the_teacher_of_its_choice(tmp_path: Path) -> None:
-    told = lessons(tmp_path, start="b")
-    student = dataclasses.replace(plan(epochs=1, learning_rate=1e-9, schedule="constant"), lessons=told)
+    result = teachers(tmp_path, start="b")
+    student = dataclasses.replace(plan(epochs=1, learning_rate=1e-9, schedule="constant"), teachers=result)
     trained = train(student).network.trainable_weights
-    for began, weight in zip(keras.saving.load_model(told.files[1]).trainable_weights, trained, strict=True):
+    for began, weight in zip(keras.saving.load_model(result.files[1]).trainable_weights, trained, strict=True):
         np.testing.assert_allclose(weight, began, atol=1e-6)
     wider = Architecture(network="cnn", blocks=((16,),))
     with pytest.raises(MienError, match=r"cannot start from .*b/model.keras: its network differs"):
@@ -380,7 +380,7 @@ def test_a_student_starts_from_the_teacher_of_its_choice(tmp_path: Path) -> None
 def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
     teacher(tmp_path, "a", 0)
     with pytest.raises(MienError, match=r"teacher .*b/model.keras is missing. Train it first: dvc repro train@b"):
-        Lessons.of(Distil(("a", "b")), tmp_path)
+        Teachers.of(DistillationRecipe(("a", "b")), tmp_path)
 
 
 def test_multiply_accumulates_are_counted_layer_by_layer() -> None:
@@ -413,13 +413,13 @@ class Absent:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
 from pathlib import Path
-from tests_training import NETWORK, RECIPE, faces, lessons
+from tests_training import NETWORK, RECIPE, faces, teachers
 from mien.learning.training import Plan, train
 made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
 state = train(made, Path(sys.argv[1])).state
 import keras
 print(keras.backend.backend(), state.epoch, train(made, Path(sys.argv[1])).state.epoch)
-taught = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3, lessons(Path(sys.argv[1]) / "models"))
+taught = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3, teachers(Path(sys.argv[1]) / "models"))
 print(train(taught, Path(sys.argv[1]) / "student").state.epoch)
 """
     assert run_script(script, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == ["jax", "2", "2", "2"]
@@ -455,7 +455,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 tf.distribute.MirroredStrategy = partial(tf.distribute.MirroredStrategy, ["CPU:0", "CPU:1"])
-from tests_training import NETWORK, RECIPE, faces, lessons
+from tests_training import NETWORK, RECIPE, faces, teachers
 from mien.learning import hardware
 from mien.learning.training import Plan, train
 hardware.gpus = lambda: ["cpu:0", "cpu:1"]
@@ -463,7 +463,7 @@ result = train(Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3))
 print(result.state.epoch, result.network.distribute_strategy.num_replicas_in_sync)
 from pathlib import Path
 import sys
-taught = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3, lessons(Path(sys.argv[1]) / "models"))
+taught = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3, teachers(Path(sys.argv[1]) / "models"))
 print(train(taught).state.epoch)
 """
     assert run_script(script, tmp_path, KERAS_BACKEND="tensorflow") == ["2", "2", "2"]

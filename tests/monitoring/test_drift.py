@@ -17,8 +17,7 @@ from mien.config.params import Params
 from mien.data.sources.sample import face
 from mien.files import write_json
 from mien.inference.calibration import apply_temperature
-from mien.monitoring import drift, histograms
-from mien.monitoring import drift_windows as windows
+from mien.monitoring import drift, drift_windows, histograms
 from mien.monitoring import report as drift_report
 from mien.monitoring.drift import Finding
 from mien.monitoring.drift_windows import PROFILE_FILE, Window
@@ -149,7 +148,7 @@ def service(tmp_path: Path, training: Counts, params: Params, monkeypatch: pytes
         for hour, some in enumerate(np.array_split(faces, 3)):
             seen = counts(some, hour, **options)
             seen["photos"] = [len(some) - 20, 20]
-            windows.append(tmp_path / name, Window(start + 3600 * hour, 60, model, seen))
+            drift_windows.append(tmp_path / name, Window(start + 3600 * hour, 60, model, seen))
         return tmp_path / name
 
     return leave
@@ -255,7 +254,7 @@ def test_real_test_faces_are_no_drift_against_the_shipped_profile_until_the_ligh
         answers = champion.runtime.predict(some.astype(np.float32)[..., None])
         return histograms.of(some, apply_temperature(answers, champion.card.temperature))
 
-    training_profile = windows.read_profile(SHIPPED)["counts"]
+    training_profile = drift_windows.read_profile(SHIPPED)["counts"]
     assert drift.worst(drift.compare(training_profile, seen(faces), params.drift)) == "none"
     assert drift.worst(drift.compare(training_profile, seen(faces[1000:1600]), params.drift)) == "none"
     assert "brightness" in moved(training_profile, seen((faces * 0.8).astype(np.uint8)), params)

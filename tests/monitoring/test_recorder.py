@@ -15,9 +15,8 @@ from starlette.testclient import TestClient
 
 from mien.errors import MienError
 from mien.inference.faces import Face
-from mien.monitoring import drift_windows as windows
-from mien.monitoring import histograms
-from mien.monitoring.recorder import UNWRITTEN, Observer, settings
+from mien.monitoring import drift_windows, histograms
+from mien.monitoring.recorder import UNWRITTEN, DriftRecorder, settings
 
 NOON = 1_790_078_400.0
 
@@ -42,43 +41,43 @@ def answers(count: int = 1) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def total(folder: Path) -> histograms.Counts:
-    return windows.total(windows.read([folder])[0])
+    return drift_windows.total(drift_windows.read([folder])[0])
 
 
 def test_faces_photos_and_answers_are_counted(tmp_path: Path) -> None:
-    observer = Observer(tmp_path, "7", clock=Clock())
-    observer.saw([seen(2), [], seen(1, "whole_image")], answers(3))
-    observer.close()
+    recorder = DriftRecorder(tmp_path, "7", clock=Clock())
+    recorder.record([seen(2), [], seen(1, "whole_image")], answers(3))
+    recorder.close()
     counts = total(tmp_path)
     assert counts["photos"] == [1, 1], "a picture of one whole face tells nothing of finding faces"
     assert sum(counts["face_size"]) == 2
     assert counts["emotion"] == [0, 0, 0, 3, 0, 0, 0]
     assert {sum(counts[name]) for name in ("brightness", "contrast", "sharpness", "confidence")} == {3}
-    (window,) = windows.read([tmp_path])[0]
+    (window,) = drift_windows.read([tmp_path])[0]
     assert (window.start, window.minutes, window.model) == (NOON, 60, "7")
 
 
 def test_a_window_is_written_when_it_is_over_and_not_before(tmp_path: Path) -> None:
     clock = Clock()
-    observer = Observer(tmp_path, "7", clock=clock)
-    observer.saw([seen()], answers())
-    observer.flush()
+    recorder = DriftRecorder(tmp_path, "7", clock=clock)
+    recorder.record([seen()], answers())
+    recorder.flush()
     assert not list(tmp_path.iterdir())
     clock.now += 3600
-    observer.saw([seen()], answers())
-    observer.flush()
-    assert [window.start for window in windows.read([tmp_path])[0]] == [NOON]
-    observer.close()
-    assert [window.start for window in windows.read([tmp_path])[0]] == [NOON, NOON + 3600]
+    recorder.record([seen()], answers())
+    recorder.flush()
+    assert [window.start for window in drift_windows.read([tmp_path])[0]] == [NOON]
+    recorder.close()
+    assert [window.start for window in drift_windows.read([tmp_path])[0]] == [NOON, NOON + 3600]
     assert total(tmp_path)["emotion"][3] == 2
 
 
 def test_what_is_counted_after_a_flush_adds_to_the_same_window(tmp_path: Path) -> None:
-    observer = Observer(tmp_path, "7", clock=Clock())
+    recorder = DriftRecorder(tmp_path, "7", clock=Clock())
     for _ in range(3):
-        observer.saw([seen()], answers())
-        observer.flush(everything=True)
-    assert len(windows.read([tmp_path])[0]) == 3
+        recorder.record([seen()], answers())
+        recorder.flush(everything=True)
+    assert len(drift_windows.read([tmp_path])[0]) == 3
     assert total(tmp_path)["emotion"][3] == 3
 
 
@@ -86,7 +85,7 @@ def test_a_full_disk_fails_no_answer_and_loses_no_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    observer = Observer(tmp_path, "7", clock=clock)
+    recorder = DriftRecorder(tmp_path, "7", clock=clock)
 
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
@@ -94,26 +93,26 @@ def test_a_full_disk_fails_no_answer_and_loses_no_count(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         for _ in range(3):
-            observer.saw([seen()], answers())
+            recorder.record([seen()], answers())
             clock.now += 3600
-            observer.flush()
+            recorder.flush()
         assert "No space left on device" in caplog.text
-    observer.flush()
+    recorder.flush()
     assert total(tmp_path)["emotion"][3] == 3
-    assert len(windows.read([tmp_path])[0]) == 3
+    assert len(drift_windows.read([tmp_path])[0]) == 3
 
 
 def test_a_disk_that_stays_full_costs_a_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    observer = Observer(tmp_path / "file", "7", clock=clock)
+    recorder = DriftRecorder(tmp_path / "file", "7", clock=clock)
     (tmp_path / "file").touch()
     for _ in range(UNWRITTEN + 10):
-        observer.saw([seen()], answers())
+        recorder.record([seen()], answers())
         clock.now += 3600
-        observer.flush()
+        recorder.flush()
     (tmp_path / "file").unlink()
-    observer.flush()
-    assert len(windows.read([tmp_path / "file"])[0]) == UNWRITTEN
+    recorder.flush()
+    assert len(drift_windows.read([tmp_path / "file"])[0]) == UNWRITTEN
 
 
 @pytest.mark.parametrize(
@@ -168,6 +167,6 @@ def test_a_folder_that_cannot_be_written_stops_the_service(
     (tmp_path / "file").touch()
     with serve(tmp_path, MIEN_DRIFT_FOLDER="file") as server:
         assert server.process.wait(150) == 1
-    told = server.log.read_text()
-    assert "MIEN_DRIFT_FOLDER names file, which cannot be written" in told
-    assert "Traceback" not in told
+    result = server.log.read_text()
+    assert "MIEN_DRIFT_FOLDER names file, which cannot be written" in result
+    assert "Traceback" not in result

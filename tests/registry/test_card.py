@@ -137,13 +137,13 @@ def test_the_card_tells_how_it_looks_at_faces_and_what_being_unsure_is_worth() -
     served = {"seen": "twice, also in the mirror", "temperature": 0.894}
     known = facts(uncertain=unsure, served=served)
     known.evaluation["test"]["tta"] = SCORES | {"seen": "6 times, at sizes of 44, 48, 52 pixels and in the mirror"}
-    told = card.render(model_card.make(known), "md").replace("\u00a0", " ")
-    assert "| looks at a face | twice, also in the mirror |" in told
-    assert "| test, whole split, seen 6 times, at sizes of 44, 48, 52 pixels and in the mirror |" in told
-    assert "| temperature | 0.894, fitted on validation |" in told
-    assert "less than 40% is answered `uncertain`" in told
-    assert "86.6% of the faces are above that, and 72.4% (70.8% to 73.9%) of those are named right" in told
-    assert "| 100% | 67.5% | 0.22 |" in told
+    result = card.render(model_card.make(known), "md").replace("\u00a0", " ")
+    assert "| looks at a face | twice, also in the mirror |" in result
+    assert "| test, whole split, seen 6 times, at sizes of 44, 48, 52 pixels and in the mirror |" in result
+    assert "| temperature | 0.894, fitted on validation |" in result
+    assert "less than 40% is answered `uncertain`" in result
+    assert "86.6% of the faces are above that, and 72.4% (70.8% to 73.9%) of those are named right" in result
+    assert "| 100% | 67.5% | 0.22 |" in result
     plain = card.render(model_card.make(facts()), "md")
     assert "| looks at a face | once |" in plain
     assert "whole split, seen" not in plain
@@ -151,9 +151,9 @@ def test_the_card_tells_how_it_looks_at_faces_and_what_being_unsure_is_worth() -
 
 
 def test_what_chance_does_to_the_recipe_is_told() -> None:
-    told = {"accuracy": {"mean": 0.7012, "sd": 0.0034}}
+    result = {"accuracy": {"mean": 0.7012, "sd": 0.0034}}
     others = {"families": ["a", "b"], "seeds": [1, 2], "validation": {}}
-    own = {"families": ["cnn", "cnn_8"], "seeds": [7, 8], "validation": {}, "test": told | {"without_leaks": told}}
+    own = {"families": ["cnn", "cnn_8"], "seeds": [7, 8], "validation": {}, "test": result | {"without_leaks": result}}
     text = card.render(model_card.make(facts(seeds=[others, own])), "md")
     assert "The same recipe with the seeds 7, 8: test accuracy 70.1 ± 0.3 % and 70.1 ± 0.3 % without images" in text
     assert "seeds 1, 2" not in text
@@ -162,10 +162,10 @@ def test_what_chance_does_to_the_recipe_is_told() -> None:
 def test_a_second_opinion_is_told_where_there_is_one() -> None:
     scored = {key: {"accuracy": 0.7, "accuracy_ci": [0.68, 0.72]} for key in ("own", "ferplus", "either")}
     found = {"n": 3350, "unsettled": 239, "labels_agree": 0.656, **scored, "without_leaks": {"n": 3076, **scored}}
-    told = card.render(model_card.make(facts(ferplus=found)), "md").replace("\u00a0", " ")
-    assert "the two labels agree on 65.6%" in told
-    assert "| named right by | all 3,350 | 3,076 not also in training |" in told
-    assert "| either | 70.0% (68.0% to 72.0%) | 70.0% (68.0% to 72.0%) |" in told
+    result = card.render(model_card.make(facts(ferplus=found)), "md").replace("\u00a0", " ")
+    assert "the two labels agree on 65.6%" in result
+    assert "| named right by | all 3,350 | 3,076 not also in training |" in result
+    assert "| either | 70.0% (68.0% to 72.0%) | 70.0% (68.0% to 72.0%) |" in result
 
 
 def test_a_refused_version_is_called_so() -> None:
@@ -182,9 +182,9 @@ def test_drawn_faces_make_a_model_for_nobody() -> None:
     assert "for no use on people" in text
     assert "Sorting or searching pictures" not in text
     assert "say nothing of real ones" in model_card.summary(drawn)
-    told = card.render(data_card.make(drawn), "md")
-    assert "Drawn by Mien itself" in told
-    assert "The people shown" not in told
+    result = card.render(data_card.make(drawn), "md")
+    assert "Drawn by Mien itself" in result
+    assert "The people shown" not in result
 
 
 def test_the_data_card_says_where_the_faces_come_from_and_what_is_doubtful() -> None:

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.config.params import Params, Promote
-from mien.registry import promotion_gate as gate
-from mien.registry.promotion_gate import Case, Comparison, Exam
+from mien.registry import promotion_gate
+from mien.registry.promotion_gate import Case, Comparison, ServedScores
 
 Labels = NDArray[np.int64]
 
@@ -29,7 +29,7 @@ def limits(params: Params) -> Promote:
     )
 
 
-def exam(version: str = "2", **changes: Any) -> Exam:
+def scored(version: str = "2", **changes: Any) -> ServedScores:
     """A version of the CNN that keeps every limit."""
     values = {
         "family": "cnn",
@@ -40,13 +40,13 @@ def exam(version: str = "2", **changes: Any) -> Exam:
         "bytes": 500,
         "milliseconds": 1.0,
     }
-    return Exam(version, predicted=np.zeros(0, np.int64), **{**values, **changes})
+    return ServedScores(version, predicted=np.zeros(0, np.int64), **{**values, **changes})
 
 
 def case(**changes: Any) -> Case:
     """A first model that breaks no rule."""
     known = {"git.commit": "c0de", "data.digest": "d", "dvc.lock": "10c", "run_id": "1"}
-    values = {"challenger": exam(), "digest": "d", "validated": "d", "parity": 1e-6, "lineage": known}
+    values = {"challenger": scored(), "digest": "d", "validated": "d", "parity": 1e-6, "lineage": known}
     return Case(**{**values, **changes})
 
 
@@ -54,32 +54,32 @@ def against(gain: float, interval: tuple[float, float], **more: Any) -> Case:
     """A challenger that gained so much against version 1."""
     values = {"p_value": 1.0, "only_challenger": 5, "only_champion": 5, "falls": {}}
     comparison = Comparison(gain, interval, **{**values, **more})
-    return case(champion=exam("1", macro_f1=0.6 - gain), comparison=comparison)
+    return case(champion=scored("1", macro_f1=0.6 - gain), comparison=comparison)
 
 
 def test_the_first_champion_needs_only_to_keep_the_limits(limits: Promote) -> None:
-    verdict = gate.judge(case(), limits)
+    verdict = promotion_gate.judge(case(), limits)
     assert verdict.promoted
     assert verdict.reason == "cnn (version 2, macro-F1 0.6000) clears the floor of 0.35 and is the first champion."
-    assert [finding.rule for finding in verdict.findings] == list(gate.RULES)
+    assert [finding.rule for finding in verdict.findings] == list(promotion_gate.RULES)
     assert all(finding.passed and finding.told for finding in verdict.findings)
 
 
-@pytest.mark.parametrize("champion", [None, exam("1", macro_f1=0.2)])
-def test_below_the_floor_nobody_is_promoted(limits: Promote, champion: Exam | None) -> None:
+@pytest.mark.parametrize("champion", [None, scored("1", macro_f1=0.2)])
+def test_below_the_floor_nobody_is_promoted(limits: Promote, champion: ServedScores | None) -> None:
     limits = dataclasses.replace(limits, floor=0.55)
-    low = dataclasses.replace(case(champion=champion), challenger=exam(macro_f1=0.41, family="vgg16"))
-    verdict = gate.judge(low, limits)
+    low = dataclasses.replace(case(champion=champion), challenger=scored(macro_f1=0.41, family="vgg16"))
+    verdict = promotion_gate.judge(low, limits)
     assert not verdict.promoted
     assert verdict.reason == (
         "No model clears promote.floor: best macro-F1 0.41 (vgg16), needs 0.55. "
         "Train longer or lower promote.floor in params.yaml."
     )
-    assert gate.floor(case(challenger=exam(macro_f1=0.55)), limits) is None
+    assert promotion_gate.floor(case(challenger=scored(macro_f1=0.55)), limits) is None
 
 
 def test_a_better_model_takes_the_place_of_the_champion(limits: Promote) -> None:
-    verdict = gate.judge(against(0.05, (0.01, 0.09)), limits)
+    verdict = promotion_gate.judge(against(0.05, (0.01, 0.09)), limits)
     assert verdict.promoted
     assert (
         "beats the champion cnn (version 1, macro-F1 0.5500): macro-F1 +0.0500 (95% interval +0.0100" in verdict.reason
@@ -88,34 +88,34 @@ def test_a_better_model_takes_the_place_of_the_champion(limits: Promote) -> None
 
 @pytest.mark.parametrize("gain", [0.0, -0.05])
 def test_equal_or_worse_keeps_the_champion(limits: Promote, gain: float) -> None:
-    verdict = gate.judge(against(gain, (-0.1, 0.1)), limits)
+    verdict = promotion_gate.judge(against(gain, (-0.1, 0.1)), limits)
     assert not verdict.promoted
     assert "stays champion" in verdict.reason
     assert "does not beat it" in verdict.reason
 
 
 def test_noise_does_not_promote(limits: Promote) -> None:
-    verdict = gate.judge(against(0.02, (-0.001, 0.04)), limits)
+    verdict = promotion_gate.judge(against(0.02, (-0.001, 0.04)), limits)
     assert not verdict.promoted
     assert "ahead by no more than noise, macro-F1 +0.0200 (95% interval -0.0010 to +0.0400)" in verdict.reason
-    assert gate.judge(against(0.02, (0.001, 0.04)), limits).promoted
+    assert promotion_gate.judge(against(0.02, (0.001, 0.04)), limits).promoted
 
 
 def test_macro_f1_is_not_bought_with_accuracy(limits: Promote) -> None:
     found = {"only_challenger": 10, "only_champion": 30}
-    complaint = gate.correctness(against(0.05, (0.01, 0.09), p_value=0.002, **found), limits)
+    complaint = promotion_gate.correctness(against(0.05, (0.01, 0.09), p_value=0.002, **found), limits)
     assert complaint == (
         "The challenger is less often right: 30 faces only the champion names right, 10 only the challenger "
         "(McNemar p 0.002)."
     )
-    assert gate.correctness(against(0.05, (0.01, 0.09), p_value=0.06, **found), limits) is None
+    assert promotion_gate.correctness(against(0.05, (0.01, 0.09), p_value=0.06, **found), limits) is None
     turned = {"only_challenger": 30, "only_champion": 10}
-    assert gate.correctness(against(0.05, (0.01, 0.09), p_value=0.002, **turned), limits) is None
+    assert promotion_gate.correctness(against(0.05, (0.01, 0.09), p_value=0.002, **turned), limits) is None
 
 
 def test_a_fall_of_recall_counts_beyond_the_margin_and_beyond_noise(limits: Promote) -> None:
     def told(fall: float, chance: float) -> str | None:
-        return gate.recall(against(0.05, (0.01, 0.09), falls={"fear": (fall, chance)}), limits)
+        return promotion_gate.recall(against(0.05, (0.01, 0.09), falls={"fear": (fall, chance)}), limits)
 
     assert told(0.051, 0.049) == "Recall falls too far: fear by 0.051; promote.recall_drop allows 0.05."
     assert told(0.051, 0.051) is None, "as much as chance does to a small class"
@@ -133,8 +133,8 @@ def test_a_fall_of_recall_counts_beyond_the_margin_and_beyond_noise(limits: Prom
 def test_a_limit_holds_up_to_its_value(
     limits: Promote, rule: str, kept: dict[str, Any], broken: dict[str, Any], message: str
 ) -> None:
-    assert gate.judge(case(challenger=exam(**kept)), limits).promoted
-    verdict = gate.judge(case(challenger=exam(**broken)), limits)
+    assert promotion_gate.judge(case(challenger=scored(**kept)), limits).promoted
+    verdict = promotion_gate.judge(case(challenger=scored(**broken)), limits)
     assert [finding.rule for finding in verdict.findings if not finding.passed] == [rule]
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(verdict.reason)
@@ -155,7 +155,7 @@ def test_a_limit_holds_up_to_its_value(
 def test_what_must_be_known_refuses_where_it_is_not(
     limits: Promote, rule: str, changes: dict[str, Any], message: str
 ) -> None:
-    verdict = gate.judge(case(**changes), limits)
+    verdict = promotion_gate.judge(case(**changes), limits)
     assert not verdict.promoted
     assert [finding.rule for finding in verdict.findings if not finding.passed] == [rule]
     assert message in verdict.reason
@@ -163,14 +163,14 @@ def test_what_must_be_known_refuses_where_it_is_not(
 
 def test_only_the_lineage_asked_for_is_needed(limits: Promote) -> None:
     known = case(lineage={"run_id": "1"})
-    assert gate.lineage(known, dataclasses.replace(limits, lineage=("run_id",))) is None
-    assert gate.lineage(known, dataclasses.replace(limits, lineage=("run_id", "git.commit"))) is not None
+    assert promotion_gate.lineage(known, dataclasses.replace(limits, lineage=("run_id",))) is None
+    assert promotion_gate.lineage(known, dataclasses.replace(limits, lineage=("run_id", "git.commit"))) is not None
 
 
-def seen(labels: Labels, predicted: Labels, version: str) -> Exam:
+def seen(labels: Labels, predicted: Labels, version: str) -> ServedScores:
     """The exam of a model that answered so."""
     probabilities = np.eye(7)[predicted]
-    return gate.examine(version, "cnn", labels, probabilities, bins=15, bytes=1, milliseconds=1.0)
+    return promotion_gate.examine(version, "cnn", labels, probabilities, bins=15, bytes=1, milliseconds=1.0)
 
 
 def test_two_models_of_equal_worth_are_seldom_taken_for_better(limits: Promote) -> None:
@@ -181,8 +181,8 @@ def test_two_models_of_equal_worth_are_seldom_taken_for_better(limits: Promote) 
         labels = random.integers(0, 7, 400)
         both = [np.where(random.random(400) < 0.6, labels, random.integers(0, 7, 400)) for _ in range(2)]
         new, old = (seen(labels, predicted, str(i)) for i, predicted in enumerate(both))
-        found = gate.compare(labels, new, old, limits, seed)
-        won += gate.better(Case(new, old, found), limits) is None
+        found = promotion_gate.compare(labels, new, old, limits, seed)
+        won += promotion_gate.better(Case(new, old, found), limits) is None
     assert won <= 4, "2.5% of 60 is 1.5"
 
 
@@ -192,11 +192,11 @@ def test_a_small_class_may_waver_and_a_large_one_may_not(limits: Promote) -> Non
     old[1000:1300], new[1000:1100] = 6, labels[1000:1100]
     wavers = np.flatnonzero(labels == 1)[:2]
     new[wavers] = 6
-    found = gate.compare(labels, seen(labels, new, "2"), seen(labels, old, "1"), limits, seed=0)
+    found = promotion_gate.compare(labels, seen(labels, new, "2"), seen(labels, old, "1"), limits, seed=0)
     fall, chance = found.falls["disgust"]
     assert fall == pytest.approx(0.1)
     assert chance == pytest.approx(0.125), "half of the mid-p of 0 against 2"
-    assert gate.recall(Case(seen(labels, new, "2"), None, found), limits) is None
+    assert promotion_gate.recall(Case(seen(labels, new, "2"), None, found), limits) is None
     new[np.flatnonzero(labels == 0)[:30]] = 6
-    found = gate.compare(labels, seen(labels, new, "2"), seen(labels, old, "1"), limits, seed=0)
-    assert "angry by 0.100" in (gate.recall(Case(seen(labels, new, "2"), None, found), limits) or "")
+    found = promotion_gate.compare(labels, seen(labels, new, "2"), seen(labels, old, "1"), limits, seed=0)
+    assert "angry by 0.100" in (promotion_gate.recall(Case(seen(labels, new, "2"), None, found), limits) or "")

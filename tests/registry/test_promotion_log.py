@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from mien.errors import MienError
-from mien.registry import promotion_log as promotions
-from mien.registry import tracking
+from mien.registry import promotion_log, tracking
 from mien.registry.promotion_log import Entry, fold
 from mien.registry.tracking import versions
 from mien.registry.tracking.store import tracking_uri
@@ -83,26 +82,26 @@ def model(store: Path, write_model: Any) -> Path:
 
 def promote(version: str, after: int | None = None) -> Entry:
     """Promote as the stage does."""
-    log = promotions.read("mien")
+    log = promotion_log.read("mien")
     head = log.head if after is None else after
-    made = promotions.append("mien", Entry("promotion", version, log.champion, head, f"version {version} is better"))
-    promotions.settle("mien")
+    made = promotion_log.append("mien", Entry("promotion", version, log.champion, head, f"version {version} is better"))
+    promotion_log.settle("mien")
     return made
 
 
 def test_the_aliases_follow_the_log(model: Path) -> None:
     register(model)
-    promotions.challenge("mien", "1")
+    promotion_log.challenge("mien", "1")
     assert promote("1").who
     assert versions.aliases("mien") == {"champion": "1"}
-    promotions.challenge("mien", "2")
+    promotion_log.challenge("mien", "2")
     assert promote("2").number == 2
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
     assert promote("3", after=1).void
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
-    promotions.rollback("mien", "users complained")
+    promotion_log.rollback("mien", "users complained")
     assert versions.aliases("mien") == {"champion": "1"}
-    log = promotions.read("mien")
+    log = promotion_log.read("mien")
     assert [(one.kind, one.version, one.void) for one in log.entries] == [
         ("promotion", "1", False),
         ("promotion", "2", False),
@@ -118,10 +117,10 @@ def test_an_alias_moved_by_hand_is_set_right(model: Path) -> None:
     promote("1")
     promote("2")
     versions.set_alias("mien", "champion", "3")
-    assert promotions.read("mien").champion == "2"
-    assert promotions.settle("mien")
+    assert promotion_log.read("mien").champion == "2"
+    assert promotion_log.settle("mien")
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
-    assert not promotions.settle("mien")
+    assert not promotion_log.settle("mien")
 
 
 def test_aliases_that_were_overtaken_while_they_were_set_are_set_anew(
@@ -133,19 +132,19 @@ def test_aliases_that_were_overtaken_while_they_were_set_are_set_anew(
 
     def overtaken(name: str, alias: str, version: str) -> None:
         if others:
-            promotions.append(name, others.pop())
+            promotion_log.append(name, others.pop())
         real(name, alias, version)
 
     monkeypatch.setattr(versions, "set_alias", overtaken)
     promote("2")
-    assert promotions.read("mien").succession == ("1", "2", "3")
+    assert promotion_log.read("mien").succession == ("1", "2", "3")
     assert versions.aliases("mien") == {"champion": "3", "previous": "2"}
 
 
 def test_a_champion_of_before_the_log_is_taken_over(model: Path) -> None:
     register(model)
     versions.set_alias("mien", "champion", "1")
-    assert promotions.read("mien").champion == "1"
+    assert promotion_log.read("mien").champion == "1"
     promote("2")
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
 
@@ -153,23 +152,23 @@ def test_a_champion_of_before_the_log_is_taken_over(model: Path) -> None:
 def test_a_rollback_that_cannot_be_says_why(model: Path) -> None:
     register(model)
     with pytest.raises(MienError, match="no champion of 'mien' to go back to: the log knows none"):
-        promotions.rollback("mien", "")
+        promotion_log.rollback("mien", "")
     promote("1")
     with pytest.raises(MienError, match="no champion of 'mien' to go back to: the log knows version 1"):
-        promotions.rollback("mien", "")
+        promotion_log.rollback("mien", "")
     promote("2")
     with pytest.raises(MienError, match="Version 3 of 'mien' was never champion"):
-        promotions.rollback("mien", "", to="3")
+        promotion_log.rollback("mien", "", to="3")
     with pytest.raises(MienError, match="Version 2 of 'mien' is champion already"):
-        promotions.rollback("mien", "", to="2")
-    assert len(promotions.read("mien").entries) == 2
+        promotion_log.rollback("mien", "", to="2")
+    assert len(promotion_log.read("mien").entries) == 2
 
 
 def test_an_entry_that_is_none_is_named(model: Path) -> None:
     register(model)
     versions.append("mien-promotions", "mien", "1", {"kind": "promotion"}, "")
     with pytest.raises(MienError, match="Entry 1 of the promotion log cannot be read"):
-        promotions.read("mien")
+        promotion_log.read("mien")
 
 
 @pytest.mark.parametrize(
@@ -183,11 +182,11 @@ def test_a_crash_after_any_step_of_a_rollback_is_finished_by_the_next(
         promote(version)
     versions.set_alias("mien", "challenger", "2")
     with crash_after(step):
-        promotions.rollback("mien", "")
+        promotion_log.rollback("mien", "")
     assert versions.aliases("mien")["champion"] in {"2", "3"}
-    promotions.settle("mien")
+    promotion_log.settle("mien")
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
-    assert len(promotions.read("mien").entries) == 4
+    assert len(promotion_log.read("mien").entries) == 4
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["both insert", "one deletes what the other updates"])
@@ -224,7 +223,7 @@ def test_an_alias_of_a_version_that_is_not_there_is_refused(model: Path) -> None
 RACE = """
 import sys, time
 from pathlib import Path
-from mien.registry import promotions
+from mien.registry import promotion_log
 from mien.registry.promotion_log import Entry
 version, here = sys.argv[1], Path(sys.argv[2])
 log = promotions.read("mien")
@@ -255,9 +254,9 @@ def hold_a_race(folder: Path) -> None:
     said = race(folder)
     assert sorted(word for word, _ in said) == ["void", "won"]
     winner = "2" if said[0][0] == "won" else "3"
-    log = promotions.read("mien")
+    log = promotion_log.read("mien")
     assert log.succession == ("1", winner)
-    assert min(said, key=lambda told: int(told[1]))[0] == "won", "the store's order decides"
+    assert min(said, key=lambda result: int(result[1]))[0] == "won", "the store's order decides"
     assert versions.aliases("mien") == {"champion": winner, "previous": "1"}
 
 

@@ -11,7 +11,7 @@ import pytest
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.inference.champion import SHIPPED, Card, read_card, write_card
-from mien.inference.tta import Way
+from mien.inference.tta import Tta
 from mien.monitoring.drift_windows import PROFILE_FILE
 from mien.registry import shipping
 
@@ -52,12 +52,12 @@ def test_a_shipped_champion_replaces_the_last_one_whole(project: Path) -> None:
     # YuNet's file does not come with the package, so a user's is taken where there is one.
     assert read_card(target) == dataclasses.replace(read_card(project / "champion"), detector="auto")
     assert [path.name for path in target.parent.iterdir()] == ["shipped"]
-    told = (target / "CARD.md").read_text()
-    assert "1,234 parameters" in told
-    assert "| PrivateTest, whole | 9 | 50.00% (40.0% to 60.0%) | 0.400 |" in told
-    assert "Neutral, surprise and sad are recognised least often" in told
-    assert "mirror" not in told
-    assert "teachers" not in told
+    result = (target / "CARD.md").read_text()
+    assert "1,234 parameters" in result
+    assert "| PrivateTest, whole | 9 | 50.00% (40.0% to 60.0%) | 0.400 |" in result
+    assert "Neutral, surprise and sad are recognised least often" in result
+    assert "mirror" not in result
+    assert "teachers" not in result
 
 
 def test_a_shipped_student_names_its_teachers(project: Path) -> None:
@@ -72,11 +72,11 @@ def test_a_shipped_student_names_its_teachers(project: Path) -> None:
 
 
 def test_the_scores_of_another_way_of_looking_say_whether_it_is_served(project: Path) -> None:
-    report, way = json.loads((project / "evaluation.json").read_text()), Way("multi_scale", (44, 52))
-    report["test"]["tta"] = SCORES | way.facts()
+    report, tta = json.loads((project / "evaluation.json").read_text()), Tta("multi_scale", (44, 52))
+    report["test"]["tta"] = SCORES | tta.as_report()
     (project / "evaluation.json").write_text(json.dumps(report))
     words = "| PrivateTest, whole, seen 4 times, at sizes of 44, 52 pixels and in the mirror"
-    for crops, row in ((way.crops, f"{words} | 9 |"), ((44, 48), f"{words} (not served) | 9 |")):
+    for crops, row in ((tta.crops, f"{words} | 9 |"), ((44, 48), f"{words} (not served) | 9 |")):
         card = read_card(project / "champion")
         write_card(project / "champion", dataclasses.replace(card, tta="multi_scale", crops=crops))
         ship(project)
@@ -120,6 +120,6 @@ def test_without_a_champion_of_its_own_a_project_has_nothing_to_ship(project: Pa
 
 
 def test_the_card_of_the_shipped_model_tells_what_it_is_not_for() -> None:
-    told = (SHIPPED / "CARD.md").read_text()
-    assert "Not meant for" in told
-    assert read_card(SHIPPED).data_digest in told
+    result = (SHIPPED / "CARD.md").read_text()
+    assert "Not meant for" in result
+    assert read_card(SHIPPED).data_digest in result

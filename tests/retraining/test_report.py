@@ -34,7 +34,7 @@ SCORES = {
 
 def judgement(*, promoted: bool, champion: str | None = "1", **more: Any) -> dict[str, Any]:
     candidate = {"version": "2", "macro_f1": 0.7}
-    told = {
+    result = {
         "promoted": promoted,
         "reason": "Because of | this <b>and</b> @somebody.",
         "candidate": candidate,
@@ -45,7 +45,7 @@ def judgement(*, promoted: bool, champion: str | None = "1", **more: Any) -> dic
             {"rule": "better", "passed": promoted, "told": "so"},
         ],
     }
-    return told | more
+    return result | more
 
 
 def rendered(ended: Outcome, **more: Any) -> str:
@@ -168,8 +168,8 @@ def fetch(name: str, *, rows: int = 4, append: bool = False, first: int = 0) -> 
 
 
 def content(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((folder / report.JSON).read_text())
-    return told
+    result: dict[str, Any] = json.loads((folder / report.JSON).read_text())
+    return result
 
 
 def test_rows_are_compared_with_the_revision_before_by_their_hashes(project: Path) -> None:
@@ -178,10 +178,10 @@ def test_rows_are_compared_with_the_revision_before_by_their_hashes(project: Pat
     fetch("faces", rows=3, append=True, first=100)
     commit("Three more")
     report.write(project / "out", Outcome("pending"), revisions.base())
-    told = content(project / "out")
-    assert told["base"] == base
-    assert told["data"]["same"] == 4
-    assert told["data"]["added"] == {"train": {"angry": 1, "disgust": 1, "fear": 1}}
+    result = content(project / "out")
+    assert result["base"] == base
+    assert result["data"]["same"] == 4
+    assert result["data"]["added"] == {"train": {"angry": 1, "disgust": 1, "fear": 1}}
 
 
 def test_a_relabelling_of_tracked_rows_is_told_and_shown(project: Path) -> None:
@@ -194,10 +194,10 @@ def test_a_relabelling_of_tracked_rows_is_told_and_shown(project: Path) -> None:
     pq.write_table(table.set_column(1, table.schema.field("emotion"), labels), path)
     dvc("add", "data/raw")
     report.write(project / "out", Outcome("pending"), revisions.base())
-    told = content(project / "out")["data"]
-    assert told["relabelled"] == [{"split": "train", "from": "sad", "to": "fear", "rows": 1}]
-    assert told["relabelled_rows"] == [{"origin": "4.png", "from": "sad", "to": "fear"}]
-    assert (told["same"], told["added"], told["removed"]) == (6, {}, {})
+    result = content(project / "out")["data"]
+    assert result["relabelled"] == [{"split": "train", "from": "sad", "to": "fear", "rows": 1}]
+    assert result["relabelled_rows"] == [{"origin": "4.png", "from": "sad", "to": "fear"}]
+    assert (result["same"], result["added"], result["removed"]) == (6, {}, {})
     text = (project / "out/report.md").read_text()
     assert "| sad | fear | train | 1 |" in text
     assert "](relabelled.png)" in text
@@ -286,8 +286,8 @@ def test_uncommitted_changes_are_compared_with_the_last_commit(project: Path) ->
 
 def test_what_was_validated_now_is_told_from_an_older_verdict(project: Path) -> None:
     expectation = {"name": "flat", "severity": "critical", "success": False}
-    told = {"success": False, "profile": "x", "data": {"digest": "new"}, "expectations": [expectation]}
-    write_json(outcome.VALIDATION, told)
+    result = {"success": False, "profile": "x", "data": {"digest": "new"}, "expectations": [expectation]}
+    write_json(outcome.VALIDATION, result)
     write_json(outcome.PREPARED, {"digest": "newer"})
     assert outcome.observed().name == "pending"
     write_json(outcome.PREPARED, {"digest": "new"})

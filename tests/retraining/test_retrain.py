@@ -52,8 +52,8 @@ def run(dvc: Dvc, monkeypatch: pytest.MonkeyPatch, *, promote: bool = True) -> o
     return retrain.run(Plan(Path("out"), "mien", promote, sync=True), None, faces=False)
 
 
-def leave(told: dict[str, Any]) -> Callable[[], None]:
-    return lambda: write_json(outcome.PROMOTION, told)
+def leave(result: dict[str, Any]) -> Callable[[], None]:
+    return lambda: write_json(outcome.PROMOTION, result)
 
 
 def fail(message: str) -> Callable[[], None]:

@@ -16,7 +16,7 @@ import yaml
 
 from mien.experiments import story
 from mien.experiments import story_batches as batches
-from mien.registry import promotion_log as promotions
+from mien.registry import promotion_log
 from mien.registry.tracking import versions
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,8 @@ IDENTITY = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.com",
 
 
 def content(path: Path) -> dict[str, Any]:
-    told: dict[str, Any] = yaml.safe_load(path.read_text())
-    return told
+    result: dict[str, Any] = yaml.safe_load(path.read_text())
+    return result
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -179,8 +179,8 @@ class World:
     def report(self) -> dict[str, Any]:
         """report.json of the last run."""
         path = self.runner.folder / "artifacts" / str(self.runner.runs) / "retraining/report.json"
-        told: dict[str, Any] = json.loads(path.read_text())
-        return told
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result
 
     def comment(self, number: int) -> str:
         """The one comment on a pull request."""
@@ -231,7 +231,7 @@ def executed(test: Any) -> Any:
 def test_the_first_push_trains_and_promotes_a_champion(world: World) -> None:
     assert world.first["retrain"].status == "success", world.first["retrain"].log
     assert world.first["retrain"].outputs == {"code": "0"}
-    assert promotions.read("mien").champion == "1"
+    assert promotion_log.read("mien").champion == "1"
     assert world.report()["outcome"] == "promoted"
 
 
@@ -280,11 +280,11 @@ def test_a_good_batch_is_judged_on_its_pull_request_and_moves_nothing(world: Wor
     jobs = world.pull_request("good", 1)
     assert jobs["retrain"].outputs == {"code": "0"}, jobs["retrain"].log
     assert jobs["comment"].status == "success", jobs["comment"].log
-    told = world.report()
-    assert told["outcome"] == "accepted"
-    assert told["data"]["added"] == {"train": dict.fromkeys(told["data"]["added"]["train"], GOOD // 7)}
-    assert told["scores"]["challenger"]["macro_f1"] > told["scores"]["champion"]["macro_f1"]
-    log = promotions.read("mien")
+    result = world.report()
+    assert result["outcome"] == "accepted"
+    assert result["data"]["added"] == {"train": dict.fromkeys(result["data"]["added"]["train"], GOOD // 7)}
+    assert result["scores"]["challenger"]["macro_f1"] > result["scores"]["champion"]["macro_f1"]
+    log = promotion_log.read("mien")
     assert (log.champion, len(log.entries)) == ("1", 1)
     assert versions.aliases("mien") == {"champion": "1"}
     assert len(versions.every("mien")) == 1
@@ -323,7 +323,7 @@ def test_merged_it_is_promoted_without_a_second_training(world: World) -> None:
     assert {"promote", "package"} <= ran(jobs["retrain"])
     assert not {"tune@cnn", "train@cnn"} & ran(jobs["retrain"])
     assert world.report()["outcome"] == "promoted"
-    assert promotions.read("mien").succession == ("1", "2")
+    assert promotion_log.read("mien").succession == ("1", "2")
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
 
 
@@ -338,7 +338,7 @@ def test_a_poisoned_batch_is_stopped_by_validation_and_the_champion_stays(world:
     telling = {"shuffled": r"probe\.", "blurred": r"sharpness\.", "leaked": r"leaks\.test\.new"}[kind]
     assert re.search(telling, world.comment(number))
     assert "There is no challenger" in world.comment(number)
-    assert promotions.read("mien").champion == "2"
+    assert promotion_log.read("mien").champion == "2"
 
 
 @executed
@@ -354,9 +354,9 @@ def test_a_worse_model_is_refused_on_main_and_the_champion_stays(world: World) -
     assert jobs["retrain"].status == "success", jobs["retrain"].log
     assert jobs["retrain"].outputs == {"code": "11"}
     assert jobs["keep"].status == "success", jobs["keep"].log
-    told = world.report()
-    assert "families.cnn.train.epochs" in told["params"]
-    assert [rule["rule"] for rule in told["gate"] if not rule["passed"]]
-    assert promotions.read("mien").champion == "2"
+    result = world.report()
+    assert "families.cnn.train.epochs" in result["params"]
+    assert [rule["rule"] for rule in result["gate"] if not rule["passed"]]
+    assert promotion_log.read("mien").champion == "2"
     assert versions.aliases("mien")["champion"] == "2"
     assert world.git("log", "-1", "--format=%s", world.main()) == "Retrain: refused, the champion stays [skip ci]"

@@ -21,6 +21,6 @@ def test_the_environment_changes_a_limit_and_leaves_the_rest() -> None:
         ({"MIEN_LIMIT_MEMORY_MIB": "10"}, "The limits do not fit"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(environment: dict[str, str], told: str) -> None:
-    with pytest.raises(MienError, match=told):
+def test_limits_that_make_no_sense_are_refused(environment: dict[str, str], result: str) -> None:
+    with pytest.raises(MienError, match=result):
         limits.read(environment)

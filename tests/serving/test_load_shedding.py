@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mien.serving.load_shedding import CROWD, EACH, Gate
+from mien.serving.load_shedding import CROWD, EACH, LoadShedder
 
 ROOM, LARGEST = 100, 60
 
@@ -26,10 +26,10 @@ class Slow:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def statuses(bodies: Iterable[Any], path: str = "/work") -> tuple[list[int], Gate]:
+async def statuses(bodies: Iterable[Any], path: str = "/work") -> tuple[list[int], LoadShedder]:
     """What requests with these bodies are answered that all come before the first is done."""
     slow = Slow()
-    gate = Gate(slow, paths=frozenset({"/work", "/fail"}), requests=3, room=ROOM, largest=LARGEST)
+    gate = LoadShedder(slow, paths=frozenset({"/work", "/fail"}), requests=3, room=ROOM, largest=LARGEST)
     transport = httpx.ASGITransport(gate, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://mien") as client:
         tasks = [asyncio.create_task(client.post(path, content=body)) for body in bodies]
@@ -79,7 +79,7 @@ def test_a_crowded_worker_closes_some_connections_and_one_at_ease_none() -> None
     async def closed(together: int) -> int:
         slow = Slow()
         slow.go.set()
-        gate = Gate(slow, paths=frozenset({"/work"}), requests=9, room=ROOM, largest=LARGEST)
+        gate = LoadShedder(slow, paths=frozenset({"/work"}), requests=9, room=ROOM, largest=LARGEST)
         gate.within = together - 1  # others that are being answered meanwhile
         async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://mien") as client:
             answers = [await client.post("/work", content=b"x") for _ in range(2 * EACH)]

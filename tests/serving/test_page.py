@@ -72,12 +72,12 @@ class Browser:
         self._commands.write(json.dumps(message).encode() + b"\0")
         self._commands.flush()
         while True:
-            told = self._next()
-            if told.get("id") == self._number:
-                if "error" in told:
-                    raise AssertionError(f"{method}: {told['error']}")
-                return dict(told["result"])
-            self._note(told)
+            result = self._next()
+            if result.get("id") == self._number:
+                if "error" in result:
+                    raise AssertionError(f"{method}: {result['error']}")
+                return dict(result["result"])
+            self._note(result)
 
     def open(self, url: str) -> None:
         """Load a page."""
@@ -86,10 +86,10 @@ class Browser:
 
     def evaluate(self, expression: str) -> Any:
         """A JavaScript expression's value."""
-        told = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in told:
-            raise AssertionError(told["exceptionDetails"]["exception"].get("description", told["exceptionDetails"]))
-        return told["result"].get("value")
+        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in result:
+            raise AssertionError(result["exceptionDetails"]["exception"].get("description", result["exceptionDetails"]))
+        return result["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 30) -> None:
         """Wait until a JavaScript expression is true."""
@@ -125,8 +125,8 @@ class Browser:
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Write what is seen, or the whole page, as PNG."""
-        told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(told["data"]))
+        result = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(result["data"]))
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -137,13 +137,13 @@ class Browser:
         message, self._rest = self._rest.split(b"\0", 1)
         return dict(json.loads(message))
 
-    def _note(self, told: dict[str, Any]) -> None:
-        what = told.get("params", {})
-        if told["method"] == "Network.requestWillBeSent":
+    def _note(self, result: dict[str, Any]) -> None:
+        what = result.get("params", {})
+        if result["method"] == "Network.requestWillBeSent":
             self.requests.append(what["request"]["url"])
-        elif told["method"] == "Runtime.exceptionThrown":
+        elif result["method"] == "Runtime.exceptionThrown":
             self.problems.append(what["exceptionDetails"]["exception"].get("description", ""))
-        elif told["method"] == "Log.entryAdded" and what["entry"]["level"] == "error":
+        elif result["method"] == "Log.entryAdded" and what["entry"]["level"] == "error":
             self.problems.append(what["entry"]["text"])
 
 
@@ -273,10 +273,10 @@ def test_json_and_csv_are_downloaded(page: Browser, pictures: Path, tmp_path: Pa
     for name in ("json", "csv"):
         page.evaluate(f"document.querySelector('#{name}').click()")
         _until(tmp_path / f"mien.{name}")
-    told = json.loads((tmp_path / "mien.json").read_text())
-    assert [photo["photo"] for photo in told] == ["notes.jpg", "=blank.png", "portrait.jpg"]
-    assert "error" in told[0]
-    assert told[2]["model"]["version"] == "3"
+    result = json.loads((tmp_path / "mien.json").read_text())
+    assert [photo["photo"] for photo in result] == ["notes.jpg", "=blank.png", "portrait.jpg"]
+    assert "error" in result[0]
+    assert result[2]["model"]["version"] == "3"
     rows = list(csv.DictReader(io.StringIO((tmp_path / "mien.csv").read_text())))
     assert [row["photo"] for row in rows] == [
         "notes.jpg",
@@ -284,7 +284,7 @@ def test_json_and_csv_are_downloaded(page: Browser, pictures: Path, tmp_path: Pa
         "portrait.jpg",
     ]  # no formula for a spreadsheet
     assert rows[1]["status"] == "no_face"
-    assert rows[2]["emotion"] == told[2]["faces"][0]["emotion"]
+    assert rows[2]["emotion"] == result[2]["faces"][0]["emotion"]
     assert sum(float(rows[2][emotion]) for emotion in EMOTIONS) == pytest.approx(1, abs=1e-4)
 
 
@@ -313,10 +313,10 @@ def test_the_webcam_is_answered_frame_by_frame_and_stops(page: Browser) -> None:
 
 def test_a_webcam_that_is_not_allowed_is_explained(page: Browser) -> None:
     page.evaluate("document.querySelector('#tab-webcam').click()")
-    for name, told in {"NotAllowedError": "not allowed", "NotFoundError": "No webcam was found"}.items():
+    for name, result in {"NotAllowedError": "not allowed", "NotFoundError": "No webcam was found"}.items():
         page.evaluate(f"navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('', '{name}'); }}")
         page.evaluate("document.querySelector('#camera').click()")
-        page.wait(f"document.querySelector('#stage-text').innerText.includes('{told}')")
+        page.wait(f"document.querySelector('#stage-text').innerText.includes('{result}')")
 
 
 def test_the_page_is_used_with_the_keyboard_alone(page: Browser, pictures: Path) -> None:

@@ -127,8 +127,8 @@ def test_one_bad_photo_of_a_batch_never_fails_the_rest(
     blank = encode(Image.new("L", (300, 200)), "PNG")
     answer = client.post("/predict_batch", files=many(portrait, b"text", b"", blank, portrait[:4000], portrait))
     assert answer.status_code == 200
-    told = schemas.BatchAnswer.model_validate(answer.json())
-    kinds = [photo.error.split()[0] if isinstance(photo, schemas.Error) else photo.status for photo in told.photos]
+    result = schemas.BatchAnswer.model_validate(answer.json())
+    kinds = [photo.error.split()[0] if isinstance(photo, schemas.Error) else photo.status for photo in result.photos]
     assert kinds == ["ok", "The", "The", "no_face", "The", "ok"]
     alone = upload(client, portrait).json()
     assert answer.json()["photos"][0] == {"status": "ok", "faces": alone["faces"]}
@@ -156,8 +156,8 @@ def test_pictures_of_whole_faces_are_named_without_looking_for_faces(
 ) -> None:
     answer = client.post("/classify", files=many(portrait, b"text", encode(Image.new("RGB", (200, 100)), "PNG")))
     assert answer.status_code == 200
-    told = schemas.CropsAnswer.model_validate(answer.json())
-    first, second, third = told.faces
+    result = schemas.CropsAnswer.model_validate(answer.json())
+    first, second, third = result.faces
     assert isinstance(second, schemas.Error)
     for face in (first, third):
         assert isinstance(face, schemas.Face)
@@ -185,13 +185,13 @@ def test_a_photo_comes_back_with_its_faces_drawn(client: TestClient, portrait: b
 def test_an_explanation_shows_what_each_answer_depends_on(client: TestClient, portrait: bytes) -> None:
     answer = client.post("/explain", files={"image": portrait})
     assert answer.status_code == 200
-    told = schemas.Explanation.model_validate(answer.json())
-    (face,) = told.faces
+    result = schemas.Explanation.model_validate(answer.json())
+    (face,) = result.faces
     assert np.shape(face.saliency) == (48, 48)
     assert np.abs(face.saliency).max() == 1
     assert face.hidden["before"] == pytest.approx(face.probabilities[face.emotion], abs=1e-3)
     assert face.hidden["without_salient"] <= face.hidden["without_others"]
-    assert "proves no cause" in told.note
+    assert "proves no cause" in result.note
     (alone,) = upload(client, portrait).json()["faces"]
     assert alone.items() <= answer.json()["faces"][0].items()
 
@@ -211,10 +211,10 @@ def test_every_answer_says_which_model_it_is(client: TestClient, portrait: bytes
 
 
 def test_the_model_says_what_it_is_and_what_it_takes(client: TestClient) -> None:
-    told = schemas.ModelInfo.model_validate(client.get("/model_info").json())
-    assert (told.model.version, told.uncertain_below, told.detector.name) == ("3", 0.4, "haar")
-    assert told.limits["photo_mib"] * MIB == MAX_BYTES
-    assert told.emotions == EMOTIONS
+    result = schemas.ModelInfo.model_validate(client.get("/model_info").json())
+    assert (result.model.version, result.uncertain_below, result.detector.name) == ("3", 0.4, "haar")
+    assert result.limits["photo_mib"] * MIB == MAX_BYTES
+    assert result.emotions == EMOTIONS
 
 
 @pytest.mark.parametrize("path", openapi.CALLS)

@@ -22,18 +22,18 @@ Serve = Callable[..., AbstractContextManager[Any]]
 def test_without_the_champion_that_is_named_the_service_says_so_and_stops(serve: Serve, tmp_path: Path) -> None:
     with serve(tmp_path, MIEN_CHAMPION="gone") as server:
         assert server.process.wait(150) == 1
-    told = server.log.read_text()
-    assert "There is no champion" in told
-    assert "dvc repro" in told
-    assert "Traceback" not in told
+    result = server.log.read_text()
+    assert "There is no champion" in result
+    assert "dvc repro" in result
+    assert "Traceback" not in result
 
 
 def test_a_limit_that_is_none_stops_the_service(serve: Serve, tmp_path: Path) -> None:
     with serve(tmp_path, MIEN_LIMIT_WORKERS="many") as server:
         assert server.process.wait(150) != 0
-    told = server.log.read_text()
-    assert "MIEN_LIMIT_WORKERS='many' is no limit" in told
-    assert "Traceback" not in told
+    result = server.log.read_text()
+    assert "MIEN_LIMIT_WORKERS='many' is no limit" in result
+    assert "Traceback" not in result
 
 
 def test_the_metrics_count_photos_faces_and_emotions_over_all_workers(served: Any, portrait: bytes) -> None:

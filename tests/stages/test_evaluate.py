@@ -19,11 +19,11 @@ from mien.data.dataset import Split
 from mien.data.sources import ferplus
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.evaluation import model_predictions as panel
+from mien.evaluation import model_predictions as predictions
 from mien.evaluation import scores
-from mien.evaluation.model_predictions import Panel
+from mien.evaluation.model_predictions import ModelPredictions
 from mien.inference.runtime import Runtime
-from mien.inference.tta import ONCE, Way
+from mien.inference.tta import NO_TTA, Tta
 from mien.stages import evaluate
 
 SWAPPED = (0, 1, 2, 3, 4, 6, 5)
@@ -104,8 +104,8 @@ def make_world(tmp_path: Path, write_model: Any, params: Params) -> World:
     history = {"loss": [2.0, 1.0], "accuracy": [0.3, 0.5], "val_loss": [2.0, 1.5], "val_accuracy": [0.2, 0.4]}
     (tmp_path / "reports" / "train").mkdir(parents=True)
     for family in ("good", "memoriser"):
-        told = {"params": {"train": family}, "seed": 7, "parameters": 7, "seconds": 1.5, "run_id": f"run of {family}"}
-        report = {**told, "history": history, "data": info}
+        result = {"params": {"train": family}, "seed": 7, "parameters": 7, "seconds": 1.5, "run_id": f"run of {family}"}
+        report = {**result, "history": history, "data": info}
         (tmp_path / "reports" / "train" / f"{family}.json").write_text(json.dumps(report))
     block = next(iter(params.families.values()))
     quick = dataclasses.replace(params.evaluate, bootstrap=20, tta="flip", ensembles={})
@@ -145,7 +145,7 @@ def test_only_the_winner_sees_the_test_split_and_only_after_it_has_won(
         events.append(("read", name))
         return read_split(folder, name)
 
-    monkeypatch.setattr(panel, "Runtime", Spy)
+    monkeypatch.setattr(predictions, "Runtime", Spy)
     monkeypatch.setattr(dataset, "read_split", read)
     world.run(world.with_(tta="none", robustness=False))
     read_test = events.index(("read", "test"))
@@ -190,16 +190,16 @@ def test_flip_averaging_changes_nothing_for_a_model_that_does_not_care(world: Wo
 def test_crops_of_every_size_are_averaged_and_their_cost_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def validate(self: Panel, families: Any, params: Params, way: Way = ONCE) -> dict[str, Any]:
-        asked.append(way)
-        return original(self, families, params, way)
+    def validate(self: ModelPredictions, families: Any, params: Params, tta: Tta = NO_TTA) -> dict[str, Any]:
+        asked.append(tta)
+        return original(self, families, params, tta)
 
-    original = Panel.validate
-    monkeypatch.setattr(Panel, "validate", validate)
+    original = ModelPredictions.score_on_validation
+    monkeypatch.setattr(ModelPredictions, "score_on_validation", validate)
     content = world.run(world.with_(tta="ten_crop", crops=(30, 48)))
     tta = content["test"]["tta"]
     assert (tta["crops"], tta["passes"]) == ([30, 48], 12)
-    assert [way for way in asked if way != ONCE] == [Way("ten_crop", (30, 48))]
+    assert [way for way in asked if way != NO_TTA] == [Tta("ten_crop", (30, 48))]
     assert tta["validation"]["n"] == content["families"][content["winner"]]["validation"]["n"]
     with pytest.raises(MienError, match=r"evaluate\.crops is empty"):
         world.run(world.with_(tta="ten_crop", crops=()))
@@ -212,10 +212,10 @@ def test_what_is_served_has_the_temperature_of_the_way_it_is_served(world: World
     package = dataclasses.replace(world.params.package, tta="multi_scale")
     wanted = dataclasses.replace(world.with_(tta="multi_scale", crops=(44, 48)), package=package)
     served = world.run(wanted)
-    words, told = "4 times, at sizes of 44, 48 pixels and in the mirror", served["test"]["tta"]
+    words, result = "4 times, at sizes of 44, 48 pixels and in the mirror", served["test"]["tta"]
     several = {"tta": "multi_scale", "crops": [44, 48], "passes": 4, "seen": words}
-    assert served["served"] == several | {"temperature": told["temperature"]}
-    assert told["seen"] == words
+    assert served["served"] == several | {"temperature": result["temperature"]}
+    assert result["seen"] == words
     assert served["temperature"] == once["temperature"], "the single pass keeps its own"
 
 
@@ -253,10 +253,10 @@ def test_an_ensemble_averages_its_members_and_is_told_apart_from_them(world: Wor
     assert content["ensembles"]["both"]["members"] == ["good", "memoriser"]
     chosen = content["ensemble"]
     assert (chosen["winner"], chosen["test"]["passes"], chosen["test"]["tta"]["passes"]) == ("both", 2, 4)
-    both = Panel({name: world.root / "models" / name / "model.onnx" for name in ("good", "memoriser")})
+    both = ModelPredictions({name: world.root / "models" / name / "model.onnx" for name in ("good", "memoriser")})
     both.splits["test"] = dataset.read_split(world.root / "prepared", "test")
-    mean = (both.answer(["good"], "test") + both.answer(["memoriser"], "test")) / 2
-    assert np.allclose(both.answer(["good", "memoriser"], "test"), mean)
+    mean = (both.probabilities(["good"], "test") + both.probabilities(["memoriser"], "test")) / 2
+    assert np.allclose(both.probabilities(["good", "memoriser"], "test"), mean)
     assert "ensemble" not in world.run()
 
 
@@ -350,10 +350,10 @@ def test_voters_give_a_second_opinion_only_where_their_file_is(world: World) -> 
             f"PrivateTest,fer{number}.png," + ",".join("9" if name == chosen else "0" for name in ferplus.ANSWERS)
         )
     path.write_text("\n".join(rows) + "\n")
-    told = world.run(votes=path)["ferplus"]
-    assert (told["n"], told["unsettled"], told["labels_agree"]) == (113, 7, 1)
-    assert told["own"] == told["ferplus"] == told["either"]
-    assert told["without_leaks"]["n"] == 103
+    result = world.run(votes=path)["ferplus"]
+    assert (result["n"], result["unsettled"], result["labels_agree"]) == (113, 7, 1)
+    assert result["own"] == result["ferplus"] == result["either"]
+    assert result["without_leaks"]["n"] == 103
 
 
 def test_a_second_evaluation_is_the_same_byte_for_byte(evaluated: tuple[World, dict[str, Any]]) -> None:

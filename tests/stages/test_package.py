@@ -17,7 +17,7 @@ from mien.config.params import Params
 from mien.errors import MienError
 from mien.inference import detector_file
 from mien.inference.champion import CHAMPION_VARIABLE, Card, read_card
-from mien.inference.tta import Way
+from mien.inference.tta import Tta
 from mien.monitoring.drift_windows import PROFILE_FILE
 from mien.registry.tracking import versions
 from mien.stages import package
@@ -198,7 +198,7 @@ def test_the_card_says_how_the_version_was_judged_whatever_the_parameter_says_no
     registry.version = registry.of("5", {**TAGS, "tta": "multi_scale", "crops": "44,52"})
     run(params)
     assert params.package.tta == "none"
-    assert read_card(project / "models" / "champion").way == Way("multi_scale", (44, 52))
+    assert read_card(project / "models" / "champion").test_time_augmentation == Tta("multi_scale", (44, 52))
     registry.version = registry.of("6", {**TAGS, "tta": "multi_scale", "crops": "large"})
     with pytest.raises(MienError, match="crops of multi_scale are 'large', expected sides in pixels"):
         run(params)

@@ -22,10 +22,9 @@ from mien.emotions import SPLITS
 from mien.errors import MienError
 from mien.files import write_json
 from mien.inference.runtime import Runtime
-from mien.inference.tta import ONCE, Way
-from mien.monitoring import drift_windows as windows
-from mien.registry import promotion_log as promotions
-from mien.registry import tracking
+from mien.inference.tta import NO_TTA, Tta
+from mien.monitoring import drift_windows
+from mien.registry import promotion_log, tracking
 from mien.registry.tracking import versions
 from mien.stages import promote
 from mien.stages.promote import Inputs
@@ -77,10 +76,10 @@ class Desk:
         self.evaluate(family, sha256, run.id)
         return run.id
 
-    def serve(self, way: Way, temperature: float) -> None:
+    def serve(self, tta: Tta, temperature: float) -> None:
         """Let the evaluation be of a winner that is served in that way."""
         path = self.root / "evaluation.json"
-        write_json(path, json.loads(path.read_text()) | {"served": way.facts() | {"temperature": temperature}})
+        write_json(path, json.loads(path.read_text()) | {"served": tta.as_report() | {"temperature": temperature}})
 
     def evaluate(self, family: str, sha256: str, run_id: str) -> None:
         """Leave the reports of a model, their numbers made up."""
@@ -91,7 +90,7 @@ class Desk:
             "winner": family,
             "families": {family: entry},
             "temperature": 1.25,
-            "served": ONCE.facts() | {"temperature": 1.25},
+            "served": NO_TTA.as_report() | {"temperature": 1.25},
             "test": scores | {"without_leaks": scores},
             "data": {"name": "brightness", "digest": digest, "synthetic": False},
         }
@@ -187,7 +186,7 @@ def test_the_first_winner_becomes_champion_with_its_lineage(desk: Desk) -> None:
 def test_the_version_carries_how_its_faces_look_and_what_it_says_of_validation(desk: Desk) -> None:
     desk.train()
     desk.promote()
-    profile = windows.read_profile(desk.root / "cards")
+    profile = drift_windows.read_profile(desk.root / "cards")
     training, validation = (dataset.read_split(desk.root / "prepared", name) for name in ("train", "validation"))
     assert profile["version"] == "1"
     assert profile["data"]["digest"] == dataset.read_info(desk.root / "prepared")["digest"]
@@ -211,7 +210,7 @@ def test_a_winner_is_judged_and_kept_in_the_way_it_is_served(desk: Desk, monkeyp
     desk.promote()
     once = sum(seen)
     seen.clear()
-    desk.serve(Way("multi_scale", (44, 52)), 1.5)
+    desk.serve(Tta("multi_scale", (44, 52)), 1.5)
     desk.promote()
     assert sum(seen) == 4 * once, "every face, also those that are timed, was looked at four times"
     found = versions.champion("mien")
@@ -226,7 +225,7 @@ def test_a_better_winner_takes_over_and_the_log_holds_both_scores(desk: Desk) ->
     report = desk.promote()
     assert report["promoted"], report["reason"]
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
-    entry = promotions.read("mien").entries[-1]
+    entry = promotion_log.read("mien").entries[-1]
     assert (entry.kind, entry.version, entry.champion, entry.number) == ("promotion", "2", "1", report["log_entry"])
     assert entry.facts["scores"]["challenger"]["macro_f1"] == report["candidate"]["macro_f1"]
     assert entry.facts["scores"]["champion"]["macro_f1"] < entry.facts["scores"]["challenger"]["macro_f1"]
@@ -245,26 +244,36 @@ def test_a_worse_winner_is_registered_as_challenger_and_the_champion_stays(desk:
     assert report["champion"] == champion
     assert broken(report) == ["better", "correctness", "recall"]
     assert versions.aliases("mien") == {"champion": "1", "challenger": "2"}
-    assert promotions.read("mien").entries[-1].kind == "refusal"
+    assert promotion_log.read("mien").entries[-1].kind == "refusal"
     assert "Not promoted" in (desk.root / "cards" / "model_card.md").read_text()
 
 
 def test_a_judgement_says_what_promote_would_decide_and_leaves_everything_as_it_is(desk: Desk) -> None:
     desk.train(POOR)
     desk.promote()
-    before = desk.report(), promotions.read("mien"), versions.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
+    before = (
+        desk.report(),
+        promotion_log.read("mien"),
+        versions.aliases("mien"),
+        (desk.root / "cards").stat().st_mtime_ns,
+    )
     desk.train(GOOD, "vgg16")
-    told = desk.judge()
-    assert (told["promoted"], told["judged_only"], told["version"]) == (True, True, "")
-    assert "vgg16 (not registered, macro-F1" in told["reason"]
-    after = desk.report(), promotions.read("mien"), versions.aliases("mien"), (desk.root / "cards").stat().st_mtime_ns
+    result = desk.judge()
+    assert (result["promoted"], result["judged_only"], result["version"]) == (True, True, "")
+    assert "vgg16 (not registered, macro-F1" in result["reason"]
+    after = (
+        desk.report(),
+        promotion_log.read("mien"),
+        versions.aliases("mien"),
+        (desk.root / "cards").stat().st_mtime_ns,
+    )
     assert after == before
     assert len(versions.every("mien")) == 1
     report = desk.promote()
     same = ("promoted", "comparison")
-    assert [report[key] for key in same] == [told[key] for key in same]
+    assert [report[key] for key in same] == [result[key] for key in same]
     quick = {"milliseconds": 0}
-    assert report["scores"]["champion"] | quick == told["scores"]["champion"] | quick
+    assert report["scores"]["champion"] | quick == result["scores"]["champion"] | quick
 
 
 def test_a_judgement_without_any_champion_fails_nothing(desk: Desk) -> None:
@@ -276,9 +285,9 @@ def test_a_judgement_without_any_champion_fails_nothing(desk: Desk) -> None:
 def test_the_champion_itself_is_judged_to_be_champion_already(desk: Desk) -> None:
     desk.train()
     desk.promote()
-    told = desk.judge()
-    assert (told["promoted"], told["version"]) == (False, "1")
-    assert "is champion already" in told["reason"]
+    result = desk.judge()
+    assert (result["promoted"], result["version"]) == (False, "1")
+    assert "is champion already" in result["reason"]
 
 
 def test_a_lead_that_is_noise_keeps_the_champion(desk: Desk) -> None:
@@ -303,7 +312,7 @@ def test_promoting_the_same_evaluation_again_registers_and_logs_nothing(desk: De
     desk.train(POOR, "vgg16")
     desk.promote()
     desk.promote()
-    assert [entry.kind for entry in promotions.read("mien").entries] == ["promotion", "refusal"]
+    assert [entry.kind for entry in promotion_log.read("mien").entries] == ["promotion", "refusal"]
 
 
 def test_below_the_floor_the_stage_fails_only_where_there_is_no_champion(desk: Desk) -> None:
@@ -361,7 +370,7 @@ def test_what_was_rolled_back_does_not_come_back_by_itself(desk: Desk) -> None:
     desk.promote()
     desk.train(GOOD, "vgg16")
     desk.promote()
-    promotions.rollback("mien", "Angry users.")
+    promotion_log.rollback("mien", "Angry users.")
     assert versions.aliases("mien") == {"champion": "1"}
     report = desk.promote()
     assert not report["promoted"]
@@ -398,7 +407,7 @@ def test_a_crash_after_any_step_leaves_a_champion_and_the_next_run_completes(
     report = desk.promote()
     assert report["champion"]["version"] == report["version"] == "2"
     assert versions.aliases("mien") == {"champion": "2", "previous": "1"}
-    assert [(entry.kind, entry.version) for entry in promotions.read("mien").entries] == [
+    assert [(entry.kind, entry.version) for entry in promotion_log.read("mien").entries] == [
         ("promotion", "1"),
         ("promotion", "2"),
     ]
@@ -415,19 +424,19 @@ def test_a_champion_that_changes_during_the_judgement_is_the_one_to_beat(
     desk.train(GOOD, "rival")
     rival = promote.register(json.loads((desk.root / "evaluation.json").read_text()), desk.inputs(), "mien")
     desk.train(GOOD, "vgg16", sharpness=0.02)
-    real, rivals = promotions.append, [promotions.Entry("promotion", rival.version, "1", 1, "It was faster.")]
+    real, rivals = promotion_log.append, [promotion_log.Entry("promotion", rival.version, "1", 1, "It was faster.")]
 
-    def overtaken(name: str, entry: promotions.Entry) -> promotions.Entry:
+    def overtaken(name: str, entry: promotion_log.Entry) -> promotion_log.Entry:
         if rivals:
             real(name, rivals.pop())
         return real(name, entry)
 
-    monkeypatch.setattr(promotions, "append", overtaken)
+    monkeypatch.setattr(promotion_log, "append", overtaken)
     report = desk.promote()
     assert not report["promoted"]
     assert report["champion"]["version"] == rival.version
     assert broken(report) == ["better"]
-    assert [(entry.version, entry.kind, entry.void) for entry in promotions.read("mien").entries] == [
+    assert [(entry.version, entry.kind, entry.void) for entry in promotion_log.read("mien").entries] == [
         ("1", "promotion", False),
         (rival.version, "promotion", False),
         (report["version"], "promotion", True),
@@ -458,11 +467,11 @@ def test_two_pipelines_at_once_leave_one_champion(desk: Desk) -> None:
         command = [sys.executable, "-c", PIPELINE, str(job)]
         jobs.append(subprocess.Popen(command, cwd=desk.root, stderr=subprocess.PIPE, text=True))
     for running in jobs:
-        _, told = running.communicate(timeout=280)
-        assert running.returncode == 0, told[-2000:]
+        _, result = running.communicate(timeout=280)
+        assert running.returncode == 0, result[-2000:]
     reports = [json.loads((desk.root / f"{family}.json").read_text()) for family in ("vgg16", "resnet50")]
     assert sorted(report["promoted"] for report in reports) == [False, True]
-    log = promotions.read("mien")
+    log = promotion_log.read("mien")
     assert len(log.succession) == 2, "equal models: whoever is first stays"
     assert versions.aliases("mien")["champion"] == log.champion
     assert versions.aliases("mien")["previous"] == "1"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.config.params import Distil, Family, Params
+from mien.config.params import DistillationRecipe, Family, Params
 from mien.data.dataset import read_info, read_split
 from mien.errors import MienError
 from mien.evaluation.metrics import accuracy
@@ -61,7 +61,7 @@ def test_a_training_leaves_models_report_and_run_that_agree(short: Params, prepa
 
 def test_a_student_is_trained_by_the_models_beside_its_own(short: Params, prepared: Path, tmp_path: Path) -> None:
     teacher = short.family("cnn")
-    distil = Distil(("cnn",) * 5, temperature=3.0)
+    distil = DistillationRecipe(("cnn",) * 5, temperature=3.0)
     network = dataclasses.replace(teacher.model, network="cnn")
     student = dataclasses.replace(teacher, model=network, seed=11, distil=distil)
     params = dataclasses.replace(short, students={"small": student})
@@ -72,26 +72,26 @@ def test_a_student_is_trained_by_the_models_beside_its_own(short: Params, prepar
     (tmp_path / "models").mkdir()
     (tmp_path / "model").rename(tmp_path / "models" / "cnn")
     train.run("small", *args)
-    told = json.loads((tmp_path / "small.json").read_text())
+    result = json.loads((tmp_path / "small.json").read_text())
     digest = sha256((tmp_path / "models" / "cnn" / "model.keras").read_bytes()).hexdigest()
-    assert told["distil"] == {"teachers": {"cnn": digest}, "temperature": 3.0, "weight": 0.7, "start": None}
-    assert (told["seed"], told["family"]) == (11, "small")
+    assert result["distil"] == {"teachers": {"cnn": digest}, "temperature": 3.0, "weight": 0.7, "start": None}
+    assert (result["seed"], result["family"]) == (11, "small")
     own = json.loads((tmp_path / "cnn.json").read_text())
     assert (own["seed"], "distil" in own) == (short.seed, False)
-    assert told["gmac"] == own["gmac"] == pytest.approx(48 * 48 * 9 * 8 / 1e9, rel=0.01)
+    assert result["gmac"] == own["gmac"] == pytest.approx(48 * 48 * 9 * 8 / 1e9, rel=0.01)
 
 
 def test_a_killed_training_carries_on_in_the_same_run(
     short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = train.Telling.__call__
+    tell = train.EpochLogger.__call__
 
-    def kill(self: train.Telling, epoch: int, numbers: dict[str, float]) -> None:
+    def kill(self: train.EpochLogger, epoch: int, numbers: dict[str, float]) -> None:
         tell(self, epoch, numbers)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as once:
-        once.setattr(train.Telling, "__call__", kill)
+        once.setattr(train.EpochLogger, "__call__", kill)
         with pytest.raises(KeyboardInterrupt):
             run(prepared, tmp_path, short)
     assert not (tmp_path / "cnn.json").exists()

@@ -51,9 +51,9 @@ def test_every_trial_is_a_child_of_the_familys_run(short: Params, prepared: Path
 
 def test_the_study_is_drawn_and_kept_with_its_run(short: Params, prepared: Path, tmp_path: Path) -> None:
     tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", short)
-    told = json.loads((tmp_path / "study" / "study.json").read_text())
-    assert told["trials"] == 2
-    assert told["importances"] == {}, "two trials tell nothing of that"
+    result = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert result["trials"] == 2
+    assert result["importances"] == {}, "two trials tell nothing of that"
     names = {path.name for path in (tmp_path / "study").iterdir()}
     assert names == {"study.json", "history.png", "parallel_coordinates.png"}
 
@@ -67,7 +67,7 @@ def test_the_study_is_drawn_and_kept_with_its_run(short: Params, prepared: Path,
 def test_a_pruned_trial_does_not_show_as_failed(
     short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mien.learning.search.Trial.hopeless", lambda trial, step, score: trial.number == 1)
+    monkeypatch.setattr("mien.learning.search.Trial.should_prune", lambda trial, step, score: trial.number == 1)
     tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", short)
     states = [trial["state"] for trial in json.loads((tmp_path / "cnn.json").read_text())["trials"]]
     assert states == ["complete", "pruned"]

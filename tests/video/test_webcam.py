@@ -161,8 +161,8 @@ def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
     with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as server:
         os.close(writing)
-        with os.fdopen(reading) as told:
-            name = f":{told.readline().strip()}"  # once it is up
+        with os.fdopen(reading) as result:
+            name = f":{result.readline().strip()}"  # once it is up
         monkeypatch.setenv("DISPLAY", name)
         yield name
         server.terminate()

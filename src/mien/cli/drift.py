@@ -35,7 +35,7 @@ def drift(
     limits = load(params).drift
     from mien.monitoring import report as drift_report
 
-    told = drift_report.tell(folders, baseline, place, limits, last)
-    drift_report.write(report, told, limits)
-    click.echo("\n".join(drift_report.lines(told, report / "drift.html")))
-    sys.exit(DRIFTED if told.level == "drift" else 0)
+    result = drift_report.tell(folders, baseline, place, limits, last)
+    drift_report.write(report, result, limits)
+    click.echo("\n".join(drift_report.lines(result, report / "drift.html")))
+    sys.exit(DRIFTED if result.level == "drift" else 0)

@@ -15,7 +15,7 @@ from mien.cli.fetch import fetch
 from mien.cli.inference import predict, video, webcam
 from mien.cli.registry import champion, lineage, rollback
 from mien.cli.retraining import report, retrain, story
-from mien.cli.terminal import complain
+from mien.cli.terminal import print_error
 from mien.config.params import load
 from mien.errors import MienError
 
@@ -42,7 +42,7 @@ class Commands(click.Group):
 
 
 def _fail(message: str) -> NoReturn:
-    complain(message)
+    print_error(message)
     sys.exit(1)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mien.cli.terminal import complain, ticking
+from mien.cli.terminal import print_error, progress_bar
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.inference.answer_text import Answer, counted, likely, table
@@ -32,15 +32,17 @@ def run(paths: Sequence[str], champion: Path | None, form: Form = "table", annot
     """Answer every photo that can be read and name those that cannot; gives the exit code."""
     found = collect(paths, annotated)
     for problem in found.problems:
-        complain(problem)
+        print_error(problem)
     if not found.photos:
-        complain("There is no photo to answer. Pass photos, folders of photos, or quoted globs such as 'trip/*.jpg'.")
+        print_error(
+            "There is no photo to answer. Pass photos, folders of photos, or quoted globs such as 'trip/*.jpg'."
+        )
         return NOTHING
     copies = targets(found.photos, annotated) if annotated else {}
     mien, failures = Mien(champion), len(found.problems)
     rows: list[tuple[str, Answer]] = []
-    show = PRINTERS[form]() if form != "table" or not sys.stdout.isatty() else _keeper(rows)
-    with ticking(len(found.photos), quiet=sys.stdout.isatty() and form != "table") as tick:
+    show = PRINTERS[form]() if form != "table" or not sys.stdout.isatty() else _collector(rows)
+    with progress_bar(len(found.photos), quiet=sys.stdout.isatty() and form != "table") as advance:
         for photo in found.photos:
             try:
                 answer = mien.predict(photo)
@@ -48,9 +50,9 @@ def run(paths: Sequence[str], champion: Path | None, form: Form = "table", annot
                     write_copy(photo, answer["faces"], copies[photo])
                 show(str(photo), answer)
             except MienError as error:
-                complain(str(error))
+                print_error(str(error))
                 failures += 1
-            tick()
+            advance()
     if rows:
         print_table(rows)
     return FAILED if failures else 0
@@ -124,7 +126,7 @@ def _csv_printer() -> Callable[[str, Answer], None]:
     return lambda photo, answer: click.echo(lines(csv_rows(photo, answer["faces"])), nl=False)
 
 
-def _keeper(rows: list[tuple[str, Answer]]) -> Callable[[str, Answer], None]:
+def _collector(rows: list[tuple[str, Answer]]) -> Callable[[str, Answer], None]:
     return lambda photo, answer: rows.append((photo, answer))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import click
 from PIL import Image
 
-from mien.cli.terminal import ticking
+from mien.cli.terminal import progress_bar
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.files import replacing, write_file
@@ -95,15 +95,15 @@ def write(video: Video, seen: Iterable[tuple[Frame, Faces, bool]], outputs: Outp
     """Hand each frame to everything that is written, with a progress bar; gives the last frame."""
     last = None
     with ExitStack() as stack:
-        takers = [stack.enter_context(taker) for taker in _takers(video, outputs)]
-        tick = stack.enter_context(ticking(video.count))
+        sinks = [stack.enter_context(taker) for taker in _takers(video, outputs)]
+        advance = stack.enter_context(progress_bar(video.count))
         for frame, faces, fresh in seen:
             last = frame
             if fresh:
                 timeline.add(faces, frame.time)
-            for take in takers:
+            for take in sinks:
                 take(frame, faces, fresh)
-            tick()
+            advance()
     if last is None:
         raise MienError(f"{video.path} holds no frame.")
     return last

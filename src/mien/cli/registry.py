@@ -26,15 +26,21 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def champion(params: Path, last: int, as_json: bool) -> None:
     """Show champion, previous, challenger and the promotion log."""
     name = load(params).promote.model
-    from mien.registry import promotion_log as promotions
+    from mien.registry import promotion_log
     from mien.registry.tracking import versions
 
-    log, aliases = promotions.read(name), versions.aliases(name)
+    log, aliases = promotion_log.read(name), versions.aliases(name)
     stood = {"champion": log.champion, "previous": log.previous, "challenger": aliases.get("challenger")}
     if as_json:
         entries = [asdict(entry) for entry in log.entries[-last:]]
-        told = {"model": name, **stood, "withdrawn": sorted(log.withdrawn, key=int), "aliases": aliases, "log": entries}
-        click.echo(json.dumps(told, indent=2))
+        result = {
+            "model": name,
+            **stood,
+            "withdrawn": sorted(log.withdrawn, key=int),
+            "aliases": aliases,
+            "log": entries,
+        }
+        click.echo(json.dumps(result, indent=2))
         return
     known = {version.version: version for version in versions.every(name)}
     for alias, number in stood.items():
@@ -65,10 +71,10 @@ def champion(params: Path, last: int, as_json: bool) -> None:
 def rollback(params: Path, to: str | None, why: str, promotion: Path, champion: Path, report: Path) -> None:
     """Restore the previous champion and package it."""
     loaded = load(params)
-    from mien.registry import promotion_log as promotions
+    from mien.registry import promotion_log
     from mien.stages import package
 
-    entry = promotions.rollback(loaded.promote.model, why, to)
+    entry = promotion_log.rollback(loaded.promote.model, why, to)
     click.echo(f"Version {entry.version} of {loaded.promote.model} is champion again, instead of {entry.champion}.")
     try:
         package.run(promotion, champion, report, loaded)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import click
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Say on stderr what went wrong, as every command does."""
     mark = click.style("error: ", fg="red") if sys.stderr.isatty() else "error: "
     # Not by click.echo: it writes past the progress bar, into its line.
@@ -15,7 +15,7 @@ def complain(message: str) -> None:
 
 
 @contextmanager
-def ticking(total: int, quiet: bool = False) -> Iterator[Callable[[], None]]:
+def progress_bar(total: int, quiet: bool = False) -> Iterator[Callable[[], None]]:
     """A progress bar on stderr, where that is a terminal and there is more than one thing to do."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -112,7 +112,7 @@ class Dimension:
 
 
 @dataclass(frozen=True)
-class Distil:
+class DistillationRecipe:
     """What a student learns from beside the labels: its teachers' answers to the very faces that it sees.
 
     DVC counts dependencies in dvc.yaml, so `teachers` always has TEACHERS places; a family named again counts once.
@@ -137,7 +137,7 @@ class Family:
     train: Mapping[str, Any]
     search: Mapping[str, Dimension] = field(default_factory=dict)
     seed: Annotated[int, between(0)] | None = None
-    distil: Distil | None = None
+    distil: DistillationRecipe | None = None
 
 
 @dataclass(frozen=True)

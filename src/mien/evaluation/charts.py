@@ -198,8 +198,8 @@ def coverage(curve: Coverage, below: float, path: Path, note: str = "") -> None:
         if answered:
             x, y = curve.share[answered - 1], curve.accuracy[answered - 1]
             axes.scatter([x], [y], 60, color=COLOURS[1], zorder=3)
-            told = f"limit {below:g}: {x:.0%} answered,\n{y:.1%} of them right"
-            axes.annotate(told, (x, y), (-12, -10), textcoords="offset points", ha="right", va="top", color=INK)
+            result = f"limit {below:g}: {x:.0%} answered,\n{y:.1%} of them right"
+            axes.annotate(result, (x, y), (-12, -10), textcoords="offset points", ha="right", va="top", color=INK)
         lowest = min(float(curve.accuracy[shown].min()), float(curve.accuracy[-1]))
         axes.set(xlabel="share of faces answered, the surest first", ylabel="accuracy of the answered faces")
         axes.set(xlim=(0, 1.02), ylim=(max(0.0, lowest - 0.1), 1.01))
@@ -213,7 +213,7 @@ def robustness(found: Mapping[str, Any], path: Path, note: str = "") -> None:
     """Accuracy at each severity of each corruption, the most harmful below; the line is that of undamaged faces."""
     clean = found["clean"]["accuracy"]
     rows = {
-        name: [(word, told["level"], told["accuracy"]) for word, told in severities.items()]
+        name: [(word, result["level"], result["accuracy"]) for word, result in severities.items()]
         for name, severities in found["corruptions"].items()
     }
     names = sorted(rows, key=lambda name: float(np.mean([value for *_, value in rows[name]])))

@@ -24,7 +24,7 @@ class Corruption:
     levels: tuple[float, float, float]
     unit: str
 
-    def told(self, severity: int) -> str:
+    def level_text(self, severity: int) -> str:
         """The level of a severity (0 to 2), in words."""
         return self.unit.format(self.levels[severity])
 

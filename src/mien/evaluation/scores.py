@@ -76,7 +76,7 @@ def uncertainty(probabilities: Probabilities, split: Split, below: float) -> dic
     }
 
 
-def second_opinion(
+def label_agreement(
     probabilities: Probabilities, split: Split, plurality: NDArray[np.int64], nobody: int
 ) -> dict[str, Any]:
     """Accuracy by the data's own labels, by FER+'s, and by either, on the faces on which FER+'s voters settled."""
@@ -108,9 +108,9 @@ def by_recipe(trained: Mapping[str, Mapping[str, Any]]) -> list[dict[int, str]]:
     """
     groups: dict[str, dict[int, str]] = {}
     for family, content in trained.items():
-        lessons = dict(content.get("distil", {}))
-        start = lessons.pop("start", None)
-        recipe = repr((content["params"], lessons, trained[start]["params"] if start else None))
+        teachers = dict(content.get("distil", {}))
+        start = teachers.pop("start", None)
+        recipe = repr((content["params"], teachers, trained[start]["params"] if start else None))
         groups.setdefault(recipe, {}).setdefault(content["seed"], family)
     return list(groups.values())
 

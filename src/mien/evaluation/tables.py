@@ -44,9 +44,9 @@ def coverage(path: Path, curve: Coverage) -> None:
 def robustness(path: Path, found: Mapping[str, Any]) -> None:
     """A row a corruption and severity; severity 0 is the face as it is."""
     rows = [
-        (name, severity, told["level"], f"{told['accuracy']:.4f}", f"{told['macro_f1']:.4f}")
+        (name, severity, result["level"], f"{result['accuracy']:.4f}", f"{result['macro_f1']:.4f}")
         for name, severities in found["corruptions"].items()
-        for severity, told in enumerate([{"level": "none", **found["clean"]}, *severities.values()])
+        for severity, result in enumerate([{"level": "none", **found["clean"]}, *severities.values()])
     ]
     _write_csv(path, ("corruption", "severity", "level", "accuracy", "macro_f1"), rows)
 

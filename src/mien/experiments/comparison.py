@@ -9,10 +9,10 @@ from typing import Any
 from mien.config.params import Params, load
 from mien.data import dataset
 from mien.errors import MienError
-from mien.evaluation.model_predictions import Panel
+from mien.evaluation.model_predictions import ModelPredictions
 from mien.experiments.demo import call, lay_out, make_dvc
 from mien.files import read_json, rounded, write_json
-from mien.inference.tta import ONCE
+from mien.inference.tta import NO_TTA
 
 TOLD = ("params", "seed", "parameters", "gmac", "epochs", "best_epoch", "seconds", "hardware", "data", "run_id")
 """What a comparison's report repeats of a training's own."""
@@ -49,10 +49,10 @@ def compare(
 def tell(name: str, folder: Path, params: Params, test: bool) -> dict[str, Any]:
     """What a family's training left, its scores on validation and, if wanted, on the test split."""
     trained = read_json(folder / f"reports/train/{name}.json", made_by=f"dvc repro train@{name}")
-    panel = Panel({name: folder / "models" / name / "model.onnx"})
-    panel.splits["validation"] = dataset.read_split(folder / "data/prepared", "validation")
-    told = {"validation": panel.validate([name], params)}
+    predictions = ModelPredictions({name: folder / "models" / name / "model.onnx"})
+    predictions.splits["validation"] = dataset.read_split(folder / "data/prepared", "validation")
+    result = {"validation": predictions.score_on_validation([name], params)}
     if test:
-        panel.splits["test"] = dataset.read_split(folder / "data/prepared", "test")
-        told["test"] = panel.exam([name], ONCE, params)
-    return told | {key: trained[key] for key in TOLD}
+        predictions.splits["test"] = dataset.read_split(folder / "data/prepared", "test")
+        result["test"] = predictions.score_on_test([name], NO_TTA, params)
+    return result | {key: trained[key] for key in TOLD}

@@ -86,12 +86,12 @@ class Stage:
         content: dict[str, Any] = json.loads((target / "report.json").read_text(encoding="utf-8"))
         return content
 
-    def tell(self, title: str, told: str, report: str | None = None) -> None:
+    def tell(self, title: str, result: str, report: str | None = None) -> None:
         """Say what happened in an act, and remember it for the index."""
         path = Path("reports") / report / "report.html" if report else None
-        self.acts.append((title, told, path))
+        self.acts.append((title, result, path))
         click.secho(f"\n{len(self.acts)}. {title}", bold=True)
-        click.echo(told)
+        click.echo(result)
         if path:
             click.echo(f"   report: {self.folder / path}")
 
@@ -139,23 +139,23 @@ def first_champion(stage: Stage) -> None:
     """Little data, a poor model: the first champion all the same."""
     stage.run("mien", "fetch", "sample", "--rows", str(FIRST))
     stage.commit("Begin with a few faces")
-    told = stage.retrain("1_first_champion", "promoted")
+    result = stage.retrain("1_first_champion", "promoted")
     keep(stage)
-    stage.tell("The first champion", _sentence(told), "1_first_champion")
+    stage.tell("The first champion", _sentence(result), "1_first_champion")
 
 
 def good_batch(stage: Stage) -> None:
     """More data on a branch are judged there, and promoted on main, where nothing is trained twice."""
     stage.git("switch", "--quiet", "--create", "good-batch")
     stage.append("good", batches.drawn(MORE, seed=11))
-    told = stage.retrain("2_good_batch", "accepted", "--no-promote", "--base", MAIN)
+    result = stage.retrain("2_good_batch", "accepted", "--no-promote", "--base", MAIN)
     keep(stage)
-    stage.tell("A good batch, on a branch", _sentence(told), "2_good_batch")
+    stage.tell("A good batch, on a branch", _sentence(result), "2_good_batch")
     stage.git("checkout", "--quiet", "--force", MAIN)
     stage.git("merge", "--quiet", "--no-edit", "--no-ff", "good-batch")
-    told = stage.retrain("3_better_champion", "promoted", "--base", "HEAD~1")
+    result = stage.retrain("3_better_champion", "promoted", "--base", "HEAD~1")
     keep(stage)
-    stage.tell("Merged: a better champion", _sentence(told), "3_better_champion")
+    stage.tell("Merged: a better champion", _sentence(result), "3_better_champion")
 
 
 def poisoned_batches(stage: Stage) -> None:
@@ -164,8 +164,8 @@ def poisoned_batches(stage: Stage) -> None:
         name = f"{number}_{kind}"
         stage.git("switch", "--quiet", "--create", kind)
         stage.append(kind, batches.poisoned(kind, POISON, 20 + number, exam(stage.project)))
-        told = stage.retrain(name, "stopped", "--no-promote", "--base", MAIN)
-        stage.tell(f"A poisoned batch: {what}", _sentence(told), name)
+        result = stage.retrain(name, "stopped", "--no-promote", "--base", MAIN)
+        stage.tell(f"A poisoned batch: {what}", _sentence(result), name)
         back(stage)
 
 
@@ -177,15 +177,15 @@ def worse_model(stage: Stage) -> None:
     params["families"]["cnn"]["train"]["epochs"] = 1
     path.write_text(yaml.safe_dump(params, sort_keys=False))
     stage.commit("Train for one epoch")
-    told = stage.retrain("7_refused", "refused", "--no-promote", "--base", MAIN)
-    stage.tell("A worse model, on sound data", _sentence(told), "7_refused")
+    result = stage.retrain("7_refused", "refused", "--no-promote", "--base", MAIN)
+    stage.tell("A worse model, on sound data", _sentence(result), "7_refused")
     back(stage)
 
 
 def nothing_changed(stage: Stage) -> None:
     """The next run on main has nothing to do."""
-    told = stage.retrain("8_nothing_changed", "unchanged", "--base", "HEAD")
-    stage.tell("Nothing new on main", _sentence(told), "8_nothing_changed")
+    result = stage.retrain("8_nothing_changed", "unchanged", "--base", "HEAD")
+    stage.tell("Nothing new on main", _sentence(result), "8_nothing_changed")
 
 
 def rollback(stage: Stage) -> None:
@@ -223,11 +223,11 @@ def exam(project: Path) -> Faces:
 def write_index(stage: Stage) -> None:
     """index.html: every act, what was said, and its report."""
     lines = ["# The loop, replayed on drawn faces", "", "The numbers say nothing of real faces. `log.txt` has it all."]
-    for number, (title, told, report) in enumerate(stage.acts, start=1):
-        lines += ["", f"## {number}. {title}", "", *(["```", told, "```"] if report is None else [told])]
+    for number, (title, result, report) in enumerate(stage.acts, start=1):
+        lines += ["", f"## {number}. {title}", "", *(["```", result, "```"] if report is None else [result])]
         lines += ["", f"[The report]({report.as_posix()})"] if report else []
     page.write(stage.folder / "index.html", "\n".join(lines), "Mien: the loop")
 
 
-def _sentence(told: dict[str, Any]) -> str:
-    return f"{told['told']} {told['next']}"
+def _sentence(result: dict[str, Any]) -> str:
+    return f"{result['told']} {result['next']}"

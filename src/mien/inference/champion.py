@@ -9,7 +9,7 @@ from typing import Any
 
 from mien.errors import MienError
 from mien.files import read_json, write_json
-from mien.inference.tta import ONCE, Tta, Way
+from mien.inference.tta import NO_TTA, Tta, TtaName
 
 CHAMPION_VARIABLE = "MIEN_CHAMPION"
 FOLDER = Path("models/champion")
@@ -46,8 +46,8 @@ class Card:
     blurry_below: float = 0.05
     low_confidence_below: float = 0.75
     metrics: Mapping[str, float] = field(default_factory=dict)
-    tta: Tta = ONCE.tta
-    crops: tuple[int, ...] = ONCE.crops
+    tta: TtaName = NO_TTA.tta
+    crops: tuple[int, ...] = NO_TTA.crops
 
     def __post_init__(self) -> None:
         """Refuse what would make every answer wrong. Raises MienError."""
@@ -59,12 +59,12 @@ class Card:
         for name in ("too_small_below", "blurry_below"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise MienError(f"The champion's {name} is {getattr(self, name)}, expected 0 or more.")
-        Way(self.tta, self.crops)
+        Tta(self.tta, self.crops)
 
     @property
-    def way(self) -> Way:
+    def test_time_augmentation(self) -> Tta:
         """How it looks at a face."""
-        return Way(self.tta, self.crops)
+        return Tta(self.tta, self.crops)
 
 
 def folder(chosen: Path | None = None, root: Path = Path()) -> Path:
@@ -95,7 +95,7 @@ def read_card(place: Path) -> Card:
     values: dict[str, Any] = {f.name: content[f.name] for f in dataclasses.fields(Card) if f.name in content}
     try:
         values |= {key: float(values[key]) for key in ("temperature", *LIMITS) if key in values}
-        values |= dataclasses.asdict(Way.told(values))
+        values |= dataclasses.asdict(Tta.of(values))
         return Card(**{**values, "version": str(values["version"]), "detector": str(values["detector"])})
     except MienError as error:
         raise MienError(f"{path} is no champion's card: {error} Make it anew with `{MADE_BY}`.") from None

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.inference import champion, detectors, faces, photos
-from mien.inference import tta as views
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
 from mien.inference.status import status
+from mien.inference.tta import average
 
 Image = bytes | str | Path | NDArray[np.uint8]
 Observe = Callable[[Sequence[Sequence[faces.Face]], NDArray[np.float64]], None]
@@ -112,7 +112,7 @@ class Mien:
         """The answers for the faces of each photo."""
         pixels = [face.pixels for photo in found for face in photo]
         stacked = np.stack(pixels) if pixels else np.zeros((0, *faces.SHAPE), np.float32)
-        seen = views.average(self.runtime.predict, stacked, self.card.way)
+        seen = average(self.runtime.predict, stacked, self.card.test_time_augmentation)
         probabilities = apply_temperature(seen, self.card.temperature)
         if self.observe:
             self.observe(found, probabilities)

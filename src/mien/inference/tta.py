@@ -14,26 +14,26 @@ from mien.inference.runtime import CHUNK
 
 Floats = NDArray[np.float32]
 Predict = Callable[[Floats], NDArray[np.floating]]
-Tta = Literal["none", "flip", "ten_crop", "multi_scale"]
+TtaName = Literal["none", "flip", "ten_crop", "multi_scale"]
 
 SIDES: Mapping[str, tuple[int, int]] = {"ten_crop": (1, FACE_SIZE), "multi_scale": (1, 2 * FACE_SIZE)}
 """Smallest and largest side of the ways that take squares of several; the others take the whole face."""
 
 
 @dataclass(frozen=True)
-class Way:
+class Tta:
     """How a face is looked at: once, also in the mirror, or in squares of each side in `crops`, scaled back to 48.
 
     ten_crop takes the corners, the middle and their mirror images; multi_scale the middle and its mirror image, where a
     side above 48 shows the face smaller, its edges drawn on.
     """
 
-    tta: Tta = "none"
+    tta: TtaName = "none"
     crops: tuple[int, ...] = (FACE_SIZE,)
 
     def __post_init__(self) -> None:
         """Refuse what is no way. Raises MienError."""
-        if self.tta not in get_args(Tta):
+        if self.tta not in get_args(TtaName):
             raise MienError(f"The way to look at faces is {self.tta!r}, expected one of {', '.join(get_args(Tta))}.")
         smallest, largest = SIDES.get(self.tta, (FACE_SIZE, FACE_SIZE))
         if not self.crops or not all(smallest <= crop <= largest for crop in self.crops):
@@ -41,8 +41,8 @@ class Way:
             raise MienError(f"The crops of {self.tta} are {list(self.crops)}, expected {wanted}.")
 
     @classmethod
-    def told(cls, facts: Mapping[str, Any]) -> "Way":
-        """The way that `tta` and `crops` of a card or of a version's tags tell; ONCE where they are not told.
+    def of(cls, facts: Mapping[str, Any]) -> "Tta":
+        """The way that `tta` and `crops` of a card or of a version's tags tell; NO_TTA where they are not told.
 
         Tags hold text: sides with commas between them. Raises MienError.
         """
@@ -63,7 +63,7 @@ class Way:
             "multi_scale": f"{self.passes} times, at sizes of {sides} pixels and in the mirror",
         }[self.tta]
 
-    def facts(self) -> dict[str, Any]:
+    def as_report(self) -> dict[str, Any]:
         """For reports: the name, the sides, the cost and the words."""
         return {"tta": self.tta, "crops": list(self.crops), "passes": self.passes, "seen": str(self)}
 
@@ -86,22 +86,22 @@ class Way:
         return list(dict.fromkeys(place for crop in self.crops for place in places(crop)))
 
 
-ONCE = Way()
+NO_TTA = Tta()
 
 
-def average(predict: Predict, faces: Floats, way: Way = ONCE) -> Floats:
+def average(predict: Predict, faces: Floats, tta: Tta = NO_TTA) -> Floats:
     """The mean of the probabilities `(n, 7)` that `predict` gives to each view of the faces `(n, 48, 48, 1)`."""
-    if way == ONCE or not len(faces):
+    if tta == NO_TTA or not len(faces):
         return np.asarray(predict(faces), np.float32)
     # One face's views cost less in one go; those of a whole split would fill the memory.
-    few = max(1, CHUNK // way.passes)
+    few = max(1, CHUNK // tta.passes)
     parts = [faces[start : start + few] for start in range(0, len(faces), few)]
-    return np.concatenate([_mean(predict(np.concatenate(list(way.views(part)))), way) for part in parts])
+    return np.concatenate([_mean(predict(np.concatenate(list(tta.views(part)))), tta) for part in parts])
 
 
-def _mean(answers: NDArray[np.floating], way: Way) -> Floats:
+def _mean(answers: NDArray[np.floating], tta: Tta) -> Floats:
     """The mean over views that were answered in one go, view by view."""
-    by_view = answers.reshape(way.passes, len(answers) // way.passes, answers.shape[1])
+    by_view = answers.reshape(tta.passes, len(answers) // tta.passes, answers.shape[1])
     return np.asarray(by_view.mean(axis=0, dtype=np.float64), np.float32)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mien.config.params import Distil
+from mien.config.params import DistillationRecipe
 from mien.errors import MienError
 from mien.learning.normalisation import fused
 
@@ -19,14 +19,14 @@ SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Teachers:
     """The recipe, and each teacher's model.keras once."""
 
-    recipe: Distil
+    recipe: DistillationRecipe
     files: tuple[Path, ...]
 
     @classmethod
-    def of(cls, recipe: Distil, models: Path) -> "Lessons":
+    def of(cls, recipe: DistillationRecipe, models: Path) -> "Teachers":
         """The teachers of `recipe` in the folder of trained models; a missing one is named with its command."""
         files = tuple(models / name / "model.keras" for name in dict.fromkeys(recipe.teachers))
         for path in files:
@@ -34,7 +34,7 @@ class Lessons:
                 raise MienError(f"The teacher {path} is missing. Train it first: dvc repro train@{path.parent.name}.")
         return cls(recipe, files)
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What the reports tell: the recipe, with every teacher's file by its digest."""
         digests = {path.parent.name: sha256(path.read_bytes()).hexdigest() for path in self.files}
         return {**asdict(self.recipe), "teachers": digests}
@@ -53,7 +53,7 @@ class Lessons:
         student.set_weights(given)
 
 
-class Teaching(keras.layers.Layer):  # type: ignore[misc]
+class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
     """Faces and the student's answers to them → the answers; while training, adds the teachers' part of the loss.
 
     The teachers look at the augmented faces themselves, because their answers to plain faces that they were trained on
@@ -63,22 +63,22 @@ class Teaching(keras.layers.Layer):  # type: ignore[misc]
     2015). `precision` is the policy that the teachers compute in, up to their probabilities.
     """
 
-    def __init__(self, lessons: Lessons, precision: str) -> None:
+    def __init__(self, teachers: Teachers, precision: str) -> None:
         super().__init__(name="teaching", dtype="float32")
-        self.recipe = lessons.recipe
-        self.teachers = [_teacher(path, precision) for path in lessons.files]
+        self.recipe = teachers.recipe
+        self.teachers = [_teacher(path, precision) for path in teachers.files]
 
     def call(self, faces: Tensor, answers: Tensor, training: bool = False) -> Tensor:
         """Add the loss while training."""
         if training:
-            warmth, turns = self.recipe.temperature, len(self.teachers)
+            temperature, turns = self.recipe.temperature, len(self.teachers)
             taught = ops.concatenate(
                 [teacher(faces[i::turns], training=False) for i, teacher in enumerate(self.teachers)]
             )
             said = ops.concatenate([answers[i::turns] for i in range(turns)])
-            taught, said = soften(taught, warmth), soften(said, warmth)
+            taught, said = soften(taught, temperature), soften(said, temperature)
             gap = ops.log(taught + SMALLEST) - ops.log(said + SMALLEST)
-            self.add_loss(self.recipe.weight * warmth**2 * ops.mean(ops.sum(taught * gap, axis=-1)))
+            self.add_loss(self.recipe.weight * temperature**2 * ops.mean(ops.sum(taught * gap, axis=-1)))
         return answers
 
 

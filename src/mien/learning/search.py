@@ -28,12 +28,12 @@ class Trial:
 
     number: int
     values: Mapping[str, Any]
-    inner: optuna.Trial
+    optuna_trial: optuna.Trial
 
-    def hopeless(self, step: int, score: float) -> bool:
+    def should_prune(self, step: int, score: float) -> bool:
         """Report a score after `step` epochs; true where the trial trails the median and should raise Pruned."""
-        self.inner.report(score, step)
-        return self.inner.should_prune()
+        self.optuna_trial.report(score, step)
+        return self.optuna_trial.should_prune()
 
 
 Objective = Callable[[Trial], float]

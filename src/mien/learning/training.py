@@ -23,7 +23,7 @@ from mien.learning import hardware, models
 from mien.learning.augmentation import Augment
 from mien.learning.batches import Batches
 from mien.learning.checkpoints import Checkpoints, State
-from mien.learning.distillation import Lessons, Teaching
+from mien.learning.distillation import DistillationLoss, Teachers
 from mien.learning.normalisation import fused
 from mien.learning.optimizers import optimizer, plateau
 
@@ -34,7 +34,7 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 class Plan:
     """All that decides a training's outcome; leaked validation rows are left out of `validation`.
 
-    A student has `lessons`.
+    A student has `teachers`.
     """
 
     architecture: Architecture
@@ -42,7 +42,7 @@ class Plan:
     training: Split
     validation: Split
     seed: int
-    lessons: Lessons | None = None
+    teachers: Teachers | None = None
 
     @classmethod
     def of(
@@ -52,11 +52,11 @@ class Plan:
         training: Split,
         validation: Split,
         seed: int,
-        lessons: Lessons | None = None,
+        teachers: Teachers | None = None,
     ) -> "Plan":
         """The plan on what the recipe takes of these splits."""
         chosen = training.stratified(recipe.max_rows, seed)
-        return cls(architecture, recipe, chosen, validation.without_leaks(), seed, lessons)
+        return cls(architecture, recipe, chosen, validation.without_leaks(), seed, teachers)
 
     @cached_property
     def precision(self) -> str:
@@ -69,7 +69,7 @@ class Plan:
         data = digest([self.training, self.validation])
         parts = [asdict(self.architecture), asdict(self.recipe), self.seed, self.precision, data]
         # Only where there are any, so that the checkpoints of all other trainings keep their fingerprint.
-        parts += [self.lessons.told()] if self.lessons else []
+        parts += [self.teachers.to_dict()] if self.teachers else []
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -96,8 +96,8 @@ def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None 
 def _train(plan: Plan, keeper: Checkpoints | None, on_epoch: OnEpoch | None, bar: bool) -> Result:
     network, learner = compile_learner(plan)
     state = keeper.resume(learner, plan.fingerprint) if keeper else State(plan.fingerprint)
-    if plan.lessons and not state.epoch:
-        plan.lessons.begin(network)
+    if plan.teachers and not state.epoch:
+        plan.teachers.begin(network)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
     while state.epoch < plan.recipe.epochs and not _patience_is_over(state, plan.recipe):
         started = time.monotonic()
@@ -154,11 +154,13 @@ def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
     faces = keras.Input(network.input_shape[1:], dtype="float32")
     seen = Augment(plan.recipe.augmentation, plan.seed)(faces)
     answers = network(seen)
-    learner = keras.Model(faces, Teaching(plan.lessons, plan.precision)(seen, answers) if plan.lessons else answers)
+    learner = keras.Model(
+        faces, DistillationLoss(plan.teachers, plan.precision)(seen, answers) if plan.teachers else answers
+    )
     learner.compile(
         optimizer=optimizer(plan.recipe, max(1, len(plan.training) // plan.recipe.batch_size)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing),
-        loss_weights=[1 - plan.lessons.recipe.weight] if plan.lessons else None,
+        loss_weights=[1 - plan.teachers.recipe.weight] if plan.teachers else None,
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=False if hardware.tensorflow_on_cpu() else "auto",  # XLA halves TensorFlow's speed on a CPU
     )

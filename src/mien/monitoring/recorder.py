@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from mien.errors import MienError
 from mien.inference.faces import Face
-from mien.monitoring import drift_windows as windows
-from mien.monitoring import histograms
+from mien.monitoring import drift_windows, histograms
 from mien.monitoring.drift_windows import Window
 from mien.monitoring.histograms import Counts
 
@@ -26,7 +25,7 @@ UNWRITTEN = 48
 """Windows held while the disk takes none; then the oldest is dropped, for memory has an end too."""
 
 
-class Observer:
+class DriftRecorder:
     """Counts for one process. `saw` touches memory alone: a thread writes each window when it is over."""
 
     def __init__(
@@ -43,7 +42,7 @@ class Observer:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._write_windows, name="drift", daemon=True)
 
-    def start(self) -> "Observer":
+    def start(self) -> "DriftRecorder":
         """Write from now on at the end of every window."""
         self._thread.start()
         return self
@@ -55,7 +54,7 @@ class Observer:
             self._thread.join(10)
         self.flush(everything=True)
 
-    def saw(self, found: Sequence[Sequence[Face]], probabilities: NDArray[np.float64]) -> None:
+    def record(self, found: Sequence[Sequence[Face]], probabilities: NDArray[np.float64]) -> None:
         """Count the faces of each photo, whose probabilities (n, 7) follow each other."""
         rows = iter(probabilities)
         with self._lock:
@@ -80,9 +79,9 @@ class Observer:
             self._until = 0.0
         try:
             for start in sorted(done):
-                windows.append(self.folder, Window(start, self.minutes, self.model, done[start]))
+                drift_windows.append(self.folder, Window(start, self.minutes, self.model, done[start]))
                 del done[start]
-            windows.remove_old(self.folder, now)
+            drift_windows.remove_old(self.folder, now)
         except OSError as error:
             logging.getLogger(__name__).warning("Drift's windows cannot be written, and are kept: %s.", error)
             self._keep(done)
@@ -111,10 +110,10 @@ class Observer:
 
 def settings(environment: Mapping[str, str] = os.environ) -> tuple[Path, int] | None:
     """The folder and the length of a window; None where no folder is named. Raises MienError for what cannot be."""
-    named, told = environment.get(FOLDER_VARIABLE, ""), environment.get(MINUTES_VARIABLE, str(MINUTES))
-    minutes = int(told) if told.strip().isdecimal() else 0
+    named, result = environment.get(FOLDER_VARIABLE, ""), environment.get(MINUTES_VARIABLE, str(MINUTES))
+    minutes = int(result) if result.strip().isdecimal() else 0
     if minutes < 1 or DAY % minutes:
-        raise MienError(f"{MINUTES_VARIABLE}={told!r}: expected minutes that divide a day, such as 15, 60 or 1440.")
+        raise MienError(f"{MINUTES_VARIABLE}={result!r}: expected minutes that divide a day, such as 15, 60 or 1440.")
     if not named:
         return None
     folder = Path(named)
@@ -131,7 +130,7 @@ def settings(environment: Mapping[str, str] = os.environ) -> tuple[Path, int] | 
     return folder, minutes
 
 
-def observer(model: str, environment: Mapping[str, str] = os.environ) -> Observer | None:
+def recorder(model: str, environment: Mapping[str, str] = os.environ) -> DriftRecorder | None:
     """The observer that the environment asks for, at work; None where it asks for none."""
     wanted = settings(environment)
-    return Observer(wanted[0], model, wanted[1]).start() if wanted else None
+    return DriftRecorder(wanted[0], model, wanted[1]).start() if wanted else None

@@ -12,8 +12,7 @@ import numpy as np
 from mien.config.params import Drift
 from mien.files import rounded, write_json, write_text
 from mien.inference import champion
-from mien.monitoring import drift
-from mien.monitoring import drift_windows as windows
+from mien.monitoring import drift, drift_windows
 from mien.monitoring.drift import Finding, Level
 from mien.monitoring.drift_windows import Window
 from mien.monitoring.histograms import EDGES, KINDS, OF_MODEL, Counts
@@ -75,7 +74,7 @@ def tell(
 
     Raises MienError where there is nothing to compare.
     """
-    found, broken = windows.read(folders)
+    found, broken = drift_windows.read(folders)
     if last:
         end = max(window.start + 60 * window.minutes for window in found)
         found = [window for window in found if window.start >= end - last * HOUR]
@@ -86,36 +85,36 @@ def tell(
     return Told(drift.worst(findings), findings, periods, reference, now, against, _notes(found, version, broken))
 
 
-def write(folder: Path, told: Told, limits: Drift) -> None:
+def write(folder: Path, result: Told, limits: Drift) -> None:
     """Write drift.json and drift.html."""
-    write_json(folder / "drift.json", _content(told, limits))
-    write_text(folder / "drift.html", _page(told, limits))
+    write_json(folder / "drift.json", _content(result, limits))
+    write_text(folder / "drift.html", _page(result, limits))
 
 
-def lines(told: Told, page: Path) -> list[str]:
+def lines(result: Told, page: Path) -> list[str]:
     """What the terminal says: a line for each property, the notes, the verdict, and what to do about drift."""
-    first, end = told.periods[0].start, told.periods[-1].end
-    rows = [f"{_day(first)} to {_day(end)} UTC, compared with {told.against}", ""]
+    first, end = result.periods[0].start, result.periods[-1].end
+    rows = [f"{_day(first)} to {_day(end)} UTC, compared with {result.against}", ""]
     rows += [f"{'property':<12}{'seen':>10}{'PSI':>8}{'p':>10}  {'verdict':<24}what moved"]
-    for finding in told.findings:
+    for finding in result.findings:
         moved = f"{finding.psi:.3f}" if finding.psi is not None else ""
         luck = f"{finding.p_value:.2g}" if finding.p_value is not None else ""
-        said = sentence(finding, told.reference, told.now)
+        said = sentence(finding, result.reference, result.now)
         row = f"{finding.property:<12}{finding.n:>10,}{moved:>8}{luck:>10}  {WORDS[finding.level]:<24}{said}"
         rows.append(row.rstrip())
-    rows += ["", *told.notes, f"{verdict(told)} The page: {page}"]
-    if told.level == "drift":
+    rows += ["", *result.notes, f"{verdict(result)} The page: {page}"]
+    if result.level == "drift":
         rows += ["To start the retraining where the repository has its workflow:", f"  {DISPATCH}"]
     return rows
 
 
-def verdict(told: Told) -> str:
+def verdict(result: Told) -> str:
     """The outcome in one sentence."""
-    if told.level in ("too_few", "unknown"):
+    if result.level in ("too_few", "unknown"):
         return "There is too little to compare."
-    names = [finding.property.replace("_", " ") for finding in told.findings if finding.level == told.level]
+    names = [finding.property.replace("_", " ") for finding in result.findings if finding.level == result.level]
     words = {"drift": "Drift: {} moved.", "watch": "No drift, but a look is due: {} moved a little."}
-    return words.get(told.level, "No drift.").format(_listed(names))
+    return words.get(result.level, "No drift.").format(_listed(names))
 
 
 def sentence(finding: Finding, reference: Counts, now: Counts) -> str:
@@ -137,19 +136,19 @@ def sentence(finding: Finding, reference: Counts, now: Counts) -> str:
 def _reference(baseline: Sequence[Path], place: Path | None, found: Sequence[Window]) -> tuple[str, Counts, str]:
     """The version whose answers count, the counts to compare with, and what they are."""
     if baseline:
-        healthy, _ = windows.read(baseline)
+        healthy, _ = drift_windows.read(baseline)
         version = max(found, key=lambda window: window.start).model
         names = _listed([str(folder) for folder in baseline])
         return version, _merged(healthy, version), f"the windows in {names}"
-    profile = windows.read_profile(champion.folder(place))
+    profile = drift_windows.read_profile(champion.folder(place))
     about = f"the training profile of version {profile['version']} ({profile['data']['name']})"
     return str(profile["version"]), profile["counts"], about
 
 
 def _merged(found: Sequence[Window], version: str) -> Counts:
     """All windows added up; of what depends on the model only those of `version`."""
-    own = windows.total(window for window in found if window.model == version)
-    return windows.total(found) | {name: own[name] for name in OF_MODEL}
+    own = drift_windows.total(window for window in found if window.model == version)
+    return drift_windows.total(found) | {name: own[name] for name in OF_MODEL}
 
 
 def _notes(found: Sequence[Window], version: str, broken: int) -> list[str]:
@@ -177,18 +176,18 @@ def _period(some: Sequence[Window], reference: Counts, version: str, limits: Dri
     return Period(some[0].start, end, drift.worst(findings), findings)
 
 
-def _content(told: Told, limits: Drift) -> dict[str, Any]:
+def _content(result: Told, limits: Drift) -> dict[str, Any]:
     """drift.json."""
     return {
-        "drift": told.level == "drift",
-        "level": told.level,
-        "verdict": verdict(told),
-        "against": told.against,
-        "from": _iso(told.periods[0].start),
-        "to": _iso(told.periods[-1].end),
+        "drift": result.level == "drift",
+        "level": result.level,
+        "verdict": verdict(result),
+        "against": result.against,
+        "from": _iso(result.periods[0].start),
+        "to": _iso(result.periods[-1].end),
         "limits": asdict(limits),
-        "notes": list(told.notes),
-        "properties": [rounded(asdict(finding)) for finding in told.findings],
+        "notes": list(result.notes),
+        "properties": [rounded(asdict(finding)) for finding in result.findings],
         "periods": [
             {
                 "from": _iso(period.start),
@@ -196,13 +195,13 @@ def _content(told: Told, limits: Drift) -> dict[str, Any]:
                 "level": period.level,
                 "psi": {f.property: None if f.psi is None else round(f.psi, 4) for f in period.findings},
             }
-            for period in told.periods
+            for period in result.periods
         ],
-        "counts": {"reference": told.reference, "now": told.now},
+        "counts": {"reference": result.reference, "now": result.now},
     }
 
 
-def _page(told: Told, limits: Drift) -> str:
+def _page(result: Told, limits: Drift) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -214,20 +213,20 @@ def _page(told: Told, limits: Drift) -> str:
     )
     environment.filters |= {"day": _day}
     return environment.get_template("drift.html.j2").render(
-        told=told,
+        told=result,
         limits=limits,
-        verdict=verdict(told),
+        verdict=verdict(result),
         words=WORDS,
         titles=TITLES,
-        panels=[_panel(finding, told) for finding in told.findings],
+        panels=[_panel(finding, result) for finding in result.findings],
         dispatch=DISPATCH,
     )
 
 
-def _panel(finding: Finding, told: Told) -> dict[str, Any]:
+def _panel(finding: Finding, result: Told) -> dict[str, Any]:
     """What the page draws of one property: for each bin its label and both shares as parts of the highest."""
     name = finding.property
-    before, after = drift.shares(told.reference[name]), drift.shares(told.now[name])
+    before, after = drift.shares(result.reference[name]), drift.shares(result.now[name])
     seen = np.flatnonzero(before + after > (0 if name in KINDS else 0.001))
     low, high = (0, len(after)) if name in KINDS or not len(seen) else (int(seen[0]), int(seen[-1]) + 1)
     top = max(float(before[low:high].max()), float(after[low:high].max()), 1e-9)
@@ -236,7 +235,7 @@ def _panel(finding: Finding, told: Told) -> dict[str, Any]:
         for i in range(low, high)
     ]
     ends = (_end(name, low), UNITS.get(name, ""), _end(name, high))
-    said = sentence(finding, told.reference, told.now)
+    said = sentence(finding, result.reference, result.now)
     kinds = name in KINDS
     return {"finding": finding, "title": TITLES[name], "bars": bars, "ends": ends, "said": said, "kinds": kinds}
 

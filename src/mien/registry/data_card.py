@@ -31,7 +31,7 @@ def make(facts: Facts) -> Card:
     info, validation = facts.info, facts.validation
     passed = bool(validation.get("success")) and validation["data"]["digest"] == info["digest"]
     failed = sum(not one["success"] for one in validation.get("expectations", ()))
-    told = (
+    result = (
         f"{len(validation['expectations'])} expectations, {failed} not met."
         if passed
         else "No validation of it is at hand."
@@ -41,15 +41,15 @@ def make(facts: Facts) -> Card:
         title=f"Data card: {info['name']}",
         verdict="Fit to train on" if passed else "Not validated",
         good=passed,
-        lead=f"{rows:,} faces after preparation. {told}",
+        lead=f"{rows:,} faces after preparation. {result}",
         sections=tuple(_sections(facts)),
     )
 
 
 def _sections(facts: Facts) -> Iterator[Section]:
     info = facts.info
-    told = next((text for name, text in ORIGINS.items() if info["name"].startswith(name)), (UNKNOWN,))
-    yield Section("Origin and labels", told)
+    result = next((text for name, text in ORIGINS.items() if info["name"].startswith(name)), (UNKNOWN,))
+    yield Section("Origin and labels", result)
     if not facts.synthetic:
         yield Section(
             "The people shown",

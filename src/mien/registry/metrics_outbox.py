@@ -22,7 +22,7 @@ class Point:
     step: int
 
 
-class Unsent:
+class MetricsOutbox:
     """The points of one run that are still to be sent; a run that is opened again finds those of before."""
 
     def __init__(self, run_id: str, folder: Path = FOLDER) -> None:

@@ -122,11 +122,11 @@ def _network(family: str, training: Mapping[str, Any]) -> str:
 
 def _results(facts: Facts) -> Section:
     test, winner = facts.evaluation["test"], facts.evaluation["winner"]
-    told = {"test, whole split": test, "test, without images also in training": test["without_leaks"]}
+    result = {"test, whole split": test, "test, without images also in training": test["without_leaks"]}
     if "tta" in test:
-        told[f"test, whole split, seen {test['tta']['seen']}"] = test["tta"]
-    told["validation, without leaked images"] = facts.evaluation["families"][winner]["validation"]
-    rows = [(name, *_scores(part)) for name, part in told.items()]
+        result[f"test, whole split, seen {test['tta']['seen']}"] = test["tta"]
+    result["validation, without leaked images"] = facts.evaluation["families"][winner]["validation"]
+    rows = [(name, *_scores(part)) for name, part in result.items()]
     text = (
         "Everything was chosen on validation; the test split was scored once, for the winner. Parentheses hold 95 % "
         "intervals: Wilson's for accuracy, bootstrap for macro-F1. UAR is the mean recall, ECE the calibration error."
@@ -146,12 +146,12 @@ def _seeds(facts: Facts) -> Iterator[str]:
     for group in facts.evaluation.get("seeds", ()):
         if "test" in group:
             parts = {"": group["test"], " without images also in training": group["test"]["without_leaks"]}
-            told = " and ".join(
+            result = " and ".join(
                 f"{100 * part['accuracy']['mean']:.1f} ± {100 * part['accuracy']['sd']:.1f} %{where}"
                 for where, part in parts.items()
             )
             seeds = ", ".join(map(str, group["seeds"]))
-            yield f"The same recipe with the seeds {seeds}: test accuracy {told} (mean ± standard deviation)."
+            yield f"The same recipe with the seeds {seeds}: test accuracy {result} (mean ± standard deviation)."
 
 
 def _scores(part: Mapping[str, Any]) -> tuple[str, ...]:
@@ -207,8 +207,11 @@ def _opinions(facts: Facts) -> Iterator[Section]:
         return
     names = {"own": "the data's own label", "ferplus": "the label that most of FER+'s voters chose", "either": "either"}
     rows = [
-        (told, *(percent(part[key]["accuracy"], part[key]["accuracy_ci"]) for part in (found, found["without_leaks"])))
-        for key, told in names.items()
+        (
+            result,
+            *(percent(part[key]["accuracy"], part[key]["accuracy_ci"]) for part in (found, found["without_leaks"])),
+        )
+        for key, result in names.items()
     ]
     text = (
         f"People disagree about faces. On the {found['n']:,} test faces on which FER+'s voters settled "

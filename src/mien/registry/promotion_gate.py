@@ -13,7 +13,7 @@ from mien.evaluation import metrics
 
 
 @dataclass(frozen=True)
-class Exam:
+class ServedScores:
     """One version's answers to the validation faces `(n,)` and what was measured beside them."""
 
     version: str
@@ -44,8 +44,8 @@ class Comparison:
 class Case:
     """All that the rules look at; `champion` and `comparison` are None for a first model."""
 
-    challenger: Exam
-    champion: Exam | None = None
+    challenger: ServedScores
+    champion: ServedScores | None = None
     comparison: Comparison | None = None
     digest: str = ""
     validated: str = ""
@@ -89,7 +89,7 @@ def judge(case: Case, limits: Promote) -> Verdict:
 
 def examine(
     version: str, family: str, labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], **more: Any
-) -> Exam:
+) -> ServedScores:
     """Score the probabilities `(n, 7)` as they are served, that is with the version's temperature.
 
     `more` says `bins` of the calibration error, `bytes` of the file and `milliseconds` for a face.
@@ -97,10 +97,12 @@ def examine(
     predicted = probabilities.argmax(axis=1)
     ece = metrics.ece(probabilities, labels, more.pop("bins"))
     scores = metrics.macro_f1(labels, predicted), metrics.accuracy(labels, predicted)
-    return Exam(version, family, predicted, *scores, metrics.recalls(labels, predicted), ece, **more)
+    return ServedScores(version, family, predicted, *scores, metrics.recalls(labels, predicted), ece, **more)
 
 
-def compare(labels: NDArray[np.int64], challenger: Exam, champion: Exam, limits: Promote, seed: int) -> Comparison:
+def compare(
+    labels: NDArray[np.int64], challenger: ServedScores, champion: ServedScores, limits: Promote, seed: int
+) -> Comparison:
     """The paired tests, on faces that both have answered."""
     new, old = challenger.predicted, champion.predicted
     interval = metrics.bootstrap_difference(
@@ -131,11 +133,11 @@ def better(case: Case, limits: Promote) -> str | None:
     """The interval of the macro-F1 gain lies above zero: an equal score, or noise, keeps the incumbent."""
     if not (case.champion and case.comparison) or min(case.comparison.gain, case.comparison.interval[0]) > 0:
         return None
-    told = f"{_named(case.champion)} stays champion: {_named(case.challenger)}"
+    result = f"{_named(case.champion)} stays champion: {_named(case.challenger)}"
     # Equal keeps the incumbent: a change of what serves has a cost, and here it would buy nothing.
     if case.comparison.gain <= 0:
-        return f"{told} does not beat it."
-    return f"{told} is ahead by no more than noise, {_gain(case.comparison, limits)}."
+        return f"{result} does not beat it."
+    return f"{result} is ahead by no more than noise, {_gain(case.comparison, limits)}."
 
 
 def correctness(case: Case, limits: Promote) -> str | None:
@@ -163,8 +165,8 @@ def recall(case: Case, limits: Promote) -> str | None:
     }
     if not fallen:
         return None
-    told = ", ".join(f"{emotion} by {fall:.3f}" for emotion, fall in fallen.items())
-    return f"Recall falls too far: {told}; promote.recall_drop allows {limits.recall_drop:g}."
+    result = ", ".join(f"{emotion} by {fall:.3f}" for emotion, fall in fallen.items())
+    return f"Recall falls too far: {result}; promote.recall_drop allows {limits.recall_drop:g}."
 
 
 def calibration(case: Case, limits: Promote) -> str | None:
@@ -224,9 +226,9 @@ def withdrawal(case: Case, _: Promote) -> str | None:
     return f"It was taken back before: {case.withdrawn} Train another." if case.withdrawn else None
 
 
-def _named(exam: Exam) -> str:
-    named = f"version {exam.version}" if exam.version else "not registered"
-    return f"{exam.family} ({named}, macro-F1 {exam.macro_f1:.4f})"
+def _named(scored: ServedScores) -> str:
+    named = f"version {scored.version}" if scored.version else "not registered"
+    return f"{scored.family} ({named}, macro-F1 {scored.macro_f1:.4f})"
 
 
 def _gain(found: Comparison, limits: Promote) -> str:
@@ -239,10 +241,10 @@ def _p(value: float) -> str:
 
 
 def _praise(case: Case, limits: Promote) -> str:
-    told = _named(case.challenger)
+    result = _named(case.challenger)
     if not (case.champion and case.comparison):
-        return f"{told} clears the floor of {limits.floor:.2f} and is the first champion."
-    return f"{told} beats the champion {_named(case.champion)}: {_gain(case.comparison, limits)}."
+        return f"{result} clears the floor of {limits.floor:.2f} and is the first champion."
+    return f"{result} beats the champion {_named(case.champion)}: {_gain(case.comparison, limits)}."
 
 
 def _shown_gain(case: Case, limits: Promote) -> str:
@@ -253,15 +255,15 @@ def _shown_correctness(case: Case, _: Promote) -> str:
     found = case.comparison
     if not found:
         return "no champion to compare with"
-    told = f"{found.only_challenger} faces only it names right, {found.only_champion} only the champion"
-    return f"{told}, McNemar p {_p(found.p_value)}"
+    result = f"{found.only_challenger} faces only it names right, {found.only_champion} only the champion"
+    return f"{result}, McNemar p {_p(found.p_value)}"
 
 
 def _shown_recall(case: Case, limits: Promote) -> str:
     if not case.comparison:
         return "no champion to compare with"
-    told = [f"{emotion} {fall:.3f} (p {_p(p)})" for emotion, (fall, p) in case.comparison.falls.items()]
-    return f"falls: {', '.join(told) or 'none'}; beyond {limits.recall_drop:g} they must be noise"
+    result = [f"{emotion} {fall:.3f} (p {_p(p)})" for emotion, (fall, p) in case.comparison.falls.items()]
+    return f"falls: {', '.join(result) or 'none'}; beyond {limits.recall_drop:g} they must be noise"
 
 
 RULES: Mapping[str, tuple[Rule, Callable[[Case, Promote], str]]] = {

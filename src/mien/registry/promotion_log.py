@@ -83,9 +83,9 @@ def fold(entries: Sequence[Entry], adopted: Sequence[str] = ()) -> Log:
     head, succession, judged = 0, list(adopted), list[Entry]()
     withdrawn: dict[str, Entry] = {}
     for entry in entries:
-        told = replace(entry, void=entry.kind != "refusal" and entry.after != head)
-        judged.append(told)
-        if not told.moves:
+        result = replace(entry, void=entry.kind != "refusal" and entry.after != head)
+        judged.append(result)
+        if not result.moves:
             continue
         if not head:
             succession = [entry.champion] if entry.champion else []
@@ -94,7 +94,7 @@ def fold(entries: Sequence[Entry], adopted: Sequence[str] = ()) -> Log:
             # Back to where that version served last; one that is out of the succession takes the champion's place.
             places = [place for place, version in enumerate(succession) if version == entry.version]
             keep = places[-1] if places else len(succession) - 1
-            withdrawn |= dict.fromkeys(succession[keep:], told)
+            withdrawn |= dict.fromkeys(succession[keep:], result)
             succession = succession[:keep]
         withdrawn.pop(entry.version, None)
         succession.append(entry.version)

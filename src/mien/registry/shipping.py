@@ -12,7 +12,7 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.files import read_json, swap
 from mien.inference.champion import MODEL_FILE, SHIPPED, Card, folder, read_card, write_card
-from mien.inference.tta import Way
+from mien.inference.tta import Tta
 from mien.monitoring.drift_windows import PROFILE_FILE
 
 TEXT_FILE = "CARD.md"
@@ -58,7 +58,7 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         "PrivateTest, without images that also stand in Training": test["without_leaks"],
     }
     if "tta" in test:
-        served = "" if Way.told(test["tta"]) == card.way else " (not served)"
+        served = "" if Tta.of(test["tta"]) == card.test_time_augmentation else " (not served)"
         rows[f"PrivateTest, whole, seen {test['tta']['seen']}{served}"] = test["tta"]
     table = "\n".join(f"| {name} | {_row(row)} |" for name, row in rows.items())
     recall = ", ".join(f"{name} {test['recall'][name]:.2f} ({test['support'][name]:,})" for name in EMOTIONS)

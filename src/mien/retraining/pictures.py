@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.quality.statistics import statistics as quality
+from mien.data.quality import statistics as quality
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.evaluation import charts
 from mien.files import replacing

@@ -46,7 +46,7 @@ class Facts:
 
     def asdict(self) -> dict[str, Any]:
         """report.json."""
-        changed = {key: told for key, told in self.metrics.items() if told.get("old") != told.get("new")}
+        changed = {key: result for key, result in self.metrics.items() if result.get("old") != result.get("new")}
         return {
             "outcome": self.outcome.name,
             "code": self.outcome.code,
@@ -90,7 +90,7 @@ def gather(folder: Path, outcome: Outcome, base: str | None, *, faces: bool, ben
     # What stopped before training left the numbers of an earlier model lying about.
     compared = base is not None and outcome.name in {"promoted", "accepted", "refused", "unchanged"}
     metrics = revisions.metrics(base) if base and compared else {}
-    moved = any(told.get("old") != told.get("new") for told in metrics.values())
+    moved = any(result.get("old") != result.get("new") for result in metrics.values())
     plots = revisions.plots(base, folder / COMPARED) if base and outcome.challenged and moved else None
     return Facts(
         outcome=outcome,
@@ -140,10 +140,10 @@ def render(facts: Facts) -> str:
 
 def class_table(changes: Changes) -> list[tuple[str, list[str]]]:
     """For each emotion what came, went and was relabelled in each split, such as `+12 −1`; untouched ones left out."""
-    told = changes.asdict()
-    gained = {(pair["split"], pair["to"]): 0 for pair in told["relabelled"]}
-    lost = {(pair["split"], pair["from"]): 0 for pair in told["relabelled"]}
-    for pair in told["relabelled"]:
+    result = changes.asdict()
+    gained = {(pair["split"], pair["to"]): 0 for pair in result["relabelled"]}
+    lost = {(pair["split"], pair["from"]): 0 for pair in result["relabelled"]}
+    for pair in result["relabelled"]:
         gained[pair["split"], pair["to"]] += pair["rows"]
         lost[pair["split"], pair["from"]] += pair["rows"]
     rows = []
@@ -151,8 +151,8 @@ def class_table(changes: Changes) -> list[tuple[str, list[str]]]:
         cells = []
         for split in SPLITS:
             parts = {
-                "+": told["added"].get(split, {}).get(emotion, 0),
-                "−": told["removed"].get(split, {}).get(emotion, 0),
+                "+": result["added"].get(split, {}).get(emotion, 0),
+                "−": result["removed"].get(split, {}).get(emotion, 0),
                 "to ": gained.get((split, emotion), 0),
                 "from ": lost.get((split, emotion), 0),
             }

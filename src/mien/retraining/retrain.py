@@ -18,7 +18,7 @@ import yaml
 
 from mien.errors import MienError
 from mien.files import read_json
-from mien.registry import promotion_log as promotions
+from mien.registry import promotion_log
 from mien.registry.tracking import versions
 from mien.retraining import outcome as outcomes
 from mien.retraining import report, revisions
@@ -36,10 +36,10 @@ class StepFailed(Exception):  # noqa: N818 (it carries an outcome, no message of
     """A command of the retraining failed; says which and why."""
 
     def __init__(self, command: str, lines: Sequence[str]) -> None:
-        told = next((line for line in reversed(lines) if line.startswith("error:")), "")
-        told = told or next((line for line in reversed(lines) if line.startswith("ERROR:")), "")
-        told = told or next((line for line in reversed(lines) if line), "it gave no reason")
-        super().__init__(f"`{command}` failed: {told.removeprefix('error:').removeprefix('ERROR:').strip()}")
+        result = next((line for line in reversed(lines) if line.startswith("error:")), "")
+        result = result or next((line for line in reversed(lines) if line.startswith("ERROR:")), "")
+        result = result or next((line for line in reversed(lines) if line), "it gave no reason")
+        super().__init__(f"`{command}` failed: {result.removeprefix('error:').removeprefix('ERROR:').strip()}")
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,16 @@ def promote(plan: Plan) -> Outcome:
         dvc("repro")
         if _stamp(PROMOTION) == before:
             if known(plan.model):
-                told = read_json(PROMOTION, made_by="dvc repro promote")
-                return Outcome("unchanged", "Data, parameters and code are those of the last run.", told)
+                result = read_json(PROMOTION, made_by="dvc repro promote")
+                return Outcome("unchanged", "Data, parameters and code are those of the last run.", result)
             dvc("repro", "--force", "--single-item", "promote")
             dvc("repro")
     except StepFailed:
         # Without any champion a refusal is promote's failure, as there is nothing to package.
         if _stamp(PROMOTION) != before and PROMOTION.exists():
-            told = read_json(PROMOTION, made_by="dvc repro promote")
-            if told["champion"] is None:
-                return outcomes.judged(told)
+            result = read_json(PROMOTION, made_by="dvc repro promote")
+            if result["champion"] is None:
+                return outcomes.judged(result)
         raise
     return outcomes.judged(read_json(PROMOTION, made_by="dvc repro promote"))
 
@@ -147,7 +147,7 @@ def known(model: str) -> bool:
     version = versions.find_tagged(model, "onnx_sha256", winner)
     if version is None:
         return False
-    log = promotions.read(model)
+    log = promotion_log.read(model)
     return version.version == log.champion or any(entry.version == version.version for entry in log.entries)
 
 

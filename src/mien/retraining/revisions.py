@@ -129,9 +129,9 @@ def _diff(what: str, revision: str, *more: str) -> Numbers:
         return {}
     several = len(content) > 1
     named = (
-        (f"{file}: {key}" if several else key, told) for file, keys in content.items() for key, told in keys.items()
+        (f"{file}: {key}" if several else key, result) for file, keys in content.items() for key, result in keys.items()
     )
-    return {key: told for key, told in named if isinstance(told, dict)}
+    return {key: result for key, result in named if isinstance(result, dict)}
 
 
 def _dvc(*arguments: str) -> str:

@@ -16,7 +16,7 @@ CROWD, EACH = 3, 8
 """Where so many requests are answered at a time, each so many-th answer closes its connection."""
 
 
-class Gate:
+class LoadShedder:
     """ASGI middleware: 429 above `requests` at a time, 503 where their bodies could fill more than `room` bytes.
 
     Connections that come together are often all taken by one worker, while the others stand idle. A crowded worker
@@ -36,8 +36,8 @@ class Gate:
         """Let a request through, or refuse it."""
         if scope["type"] != "http" or scope["path"] not in self.paths:
             return await self.app(scope, receive, send)
-        told = Headers(scope=scope).get("content-length", "")
-        size = min(int(told), self.largest) if told.isdecimal() else self.largest  # more is never read
+        result = Headers(scope=scope).get("content-length", "")
+        size = min(int(result), self.largest) if result.isdecimal() else self.largest  # more is never read
         if self.requests < 1 or self.room < size:
             return await _busy(429 if self.requests < 1 else 503)(scope, receive, send)
         self.requests, self.room, self.within = self.requests - 1, self.room - size, self.within + 1

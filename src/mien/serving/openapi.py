@@ -71,10 +71,10 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
 
 
 def _infrastructure() -> dict[str, Any]:
-    told = {"200": {"description": "The answer.", "content": {"application/json": _schema(schemas.ModelInfo)}}}
+    result = {"200": {"description": "The answer.", "content": {"application/json": _schema(schemas.ModelInfo)}}}
     calls = {
         "/model_info": {
-            "get": {"summary": "The model's card and what serves it.", "tags": ["Service"], "responses": told}
+            "get": {"summary": "The model's card and what serves it.", "tags": ["Service"], "responses": result}
         }
     }
     summaries = {

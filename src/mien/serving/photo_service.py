@@ -14,10 +14,10 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.inference import champion, drawing, faces, photos
 from mien.inference import saliency as explain
-from mien.inference import tta as views
 from mien.inference.calibration import apply_temperature
 from mien.inference.photos import Pixels
 from mien.inference.predictor import Mien
+from mien.inference.tta import average
 from mien.serving.limits import Limits
 from mien.serving.prometheus import Telemetry
 from mien.serving.requests import RefusedError, refusal
@@ -28,7 +28,7 @@ TOGETHER = 8
 DIGITS = 4
 
 
-class Answers:
+class PhotoService:
     """What one loaded champion answers; every call raises RefusedError for what it cannot use."""
 
     def __init__(self, mien: Mien, limits: Limits, telemetry: Telemetry) -> None:
@@ -44,7 +44,7 @@ class Answers:
             answer = self.mien.predict(image)
         except MienError as error:
             raise refusal(error) from error
-        self.telemetry.saw(answer["faces"])
+        self.telemetry.record(answer["faces"])
         return answer
 
     def predict_batch(
@@ -67,7 +67,7 @@ class Answers:
         for answer in answers:
             answer.pop("model", None)  # the same for all, and said once
             if "error" not in answer:
-                self.telemetry.saw(answer["faces"])
+                self.telemetry.record(answer["faces"])
         return answers
 
     def classify(self, images: Sequence[bytes | RefusedError]) -> dict[str, Any]:
@@ -90,11 +90,11 @@ class Answers:
         answer = self.predict(pixels)
         most = self.limits.explained_faces
         crops = [face.pixels for face in self.mien.find(pixels)[:most]]
-        told = answer["faces"][:most]
-        named = np.array([EMOTIONS.index(face["emotion"]) for face in told], dtype=np.int64)
+        result = answer["faces"][:most]
+        named = np.array([EMOTIONS.index(face["emotion"]) for face in result], dtype=np.int64)
         stacked = np.asarray(crops, dtype=np.float32).reshape(-1, *faces.SHAPE)
         maps = explain.saliency(stacked, named, self._probabilities)
-        explained = [face | _explained(crop, map_) for face, crop, map_ in zip(told, crops, maps, strict=True)]
+        explained = [face | _explained(crop, map_) for face, crop, map_ in zip(result, crops, maps, strict=True)]
         return answer | {
             "faces": explained,
             "unexplained": len(answer["faces"]) - len(explained),
@@ -119,7 +119,7 @@ class Answers:
 
     def _probabilities(self, crops: NDArray[np.float32]) -> NDArray[np.float64]:
         card = self.mien.card
-        return apply_temperature(views.average(self._runtime, crops, card.way), card.temperature)
+        return apply_temperature(average(self._runtime, crops, card.test_time_augmentation), card.temperature)
 
 
 def _explained(crop: NDArray[np.float32], found: explain.Saliency) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Telemetry:
         mien.detector.detect = _timed(mien.detector.detect, self.detection)
         mien.runtime.predict = _timed(mien.runtime.predict, self.classification)
 
-    def saw(self, faces: Sequence[dict[str, Any]]) -> None:
+    def record(self, faces: Sequence[dict[str, Any]]) -> None:
         """Count one photo and its faces."""
         self.photos.labels("some" if faces else "none").inc()
         for face in faces:

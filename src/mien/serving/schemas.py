@@ -6,7 +6,7 @@ import bentoml
 from pydantic import BaseModel, Field
 
 from mien.emotions import FACE_SIZE
-from mien.inference.tta import Tta
+from mien.inference.tta import TtaName
 
 Emotion = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 Probability = float
@@ -122,7 +122,7 @@ class ModelInfo(BaseModel):
     model: Model
     emotions: tuple[Emotion, ...]
     temperature: float
-    tta: Tta
+    tta: TtaName
     crops: tuple[int, ...]
     too_small_below: float
     blurry_below: float

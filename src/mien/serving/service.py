@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 from mien.errors import MienError
 from mien.inference import champion
 from mien.inference import predictor as predict
-from mien.monitoring.recorder import observer, settings
+from mien.monitoring.recorder import recorder, settings
 from mien.serving import openapi, schemas
-from mien.serving.load_shedding import Gate
-from mien.serving.photo_service import Answers
+from mien.serving.load_shedding import LoadShedder
+from mien.serving.photo_service import PhotoService
 from mien.serving.prometheus import telemetry
 from mien.serving.requests import LIMITS, MIB, Crops, Photo, Photos, RefusedError
 from mien.serving.site import site
@@ -56,16 +56,16 @@ class Mien:
         cv2.setNumThreads(1)
         self.mien = predict.Mien(threads=1)
         self.mien.warm_up()
-        self.answers = Answers(self.mien, LIMITS, telemetry())
-        self.observer = observer(self.mien.card.version)
-        if self.observer:
-            self.mien.observe = self.observer.saw
+        self.answers = PhotoService(self.mien, LIMITS, telemetry())
+        self.recorder = recorder(self.mien.card.version)
+        if self.recorder:
+            self.mien.observe = self.recorder.record
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Write what was counted for `mien drift`."""
-        if self.observer:
-            self.observer.close()
+        if self.recorder:
+            self.recorder.close()
 
     @bentoml.api(input_spec=Photo, output_spec=schemas.Answer)  # type: ignore[untyped-decorator]
     def predict(self, image: bytes | RefusedError, accept: str) -> Response:  # noqa: ARG002
@@ -113,7 +113,7 @@ class Mien:
 
 
 Mien.add_asgi_middleware(  # type: ignore[attr-defined]
-    Gate,
+    LoadShedder,
     paths=frozenset(openapi.CALLS),
     requests=-(-LIMITS.concurrency // LIMITS.workers),
     room=LIMITS.memory_mib * MIB,

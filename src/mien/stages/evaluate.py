@@ -16,12 +16,12 @@ from mien.data.sources import ferplus
 from mien.errors import MienError
 from mien.evaluation import charts, corruptions, metrics, scores, tables
 from mien.evaluation.metrics import Reliability
-from mien.evaluation.model_predictions import Panel, Probabilities, floats
+from mien.evaluation.model_predictions import ModelPredictions, Probabilities, floats
 from mien.evaluation.scores import with_and_without_leaks
 from mien.files import read_json, rounded, write_json
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
-from mien.inference.tta import ONCE, Tta, Way, average
+from mien.inference.tta import NO_TTA, Tta, TtaName, average
 
 Histories = Mapping[str, charts.History]
 Scores = Mapping[str, Mapping[str, Any]]
@@ -56,31 +56,35 @@ def run(
 
     `votes` are FER+'s, told as a second opinion where the file exists.
     """
-    way, served = (way_to_look(tta, params) for tta in (params.evaluate.tta, params.package.tta))
+    way, served = (tta_named(tta, params) for tta in (params.evaluate.tta, params.package.tta))
     info = dataset.read_info(prepared)
     trained = {family: _read_training(train_reports, family, info, params) for family in params.candidates}
-    panel = Panel({family: models / family / "model.onnx" for family in params.candidates})
-    panel.splits["validation"] = dataset.read_split(prepared, "validation")
-    judged = {family: panel.validate([family], params) for family in panel.paths}
+    predictions = ModelPredictions({family: models / family / "model.onnx" for family in params.candidates})
+    predictions.splits["validation"] = dataset.read_split(prepared, "validation")
+    judged = {family: predictions.score_on_validation([family], params) for family in predictions.paths}
     winner = select(judged)
-    ensembles = {name: panel.validate(members, params) for name, members in params.evaluate.ensembles.items()}
+    ensembles = {
+        name: predictions.score_on_validation(members, params) for name, members in params.evaluate.ensembles.items()
+    }
     # From here on the test split is open, and nothing is chosen any more.
-    panel.splits["test"] = dataset.read_split(prepared, "test")
-    opinion = read_votes(votes, prepared, panel.splits["test"])
-    final = examine(panel, winner, way, served, params)
+    predictions.splits["test"] = dataset.read_split(prepared, "test")
+    opinion = read_votes(votes, prepared, predictions.splits["test"])
+    final = examine(predictions, winner, way, served, params)
     histories = {family: content["history"] for family, content in trained.items()}
     draw(final, judged, winner, plots, note=info["name"])
     draw_histories(trained, plots, note=info["name"])
     tabulate(final, histories, plots)
-    runtime = panel.runtime(winner)
+    runtime = predictions.runtime(winner)
     content = {
         "winner": winner,
-        "families": {family: _entry(judged[family], trained[family], path) for family, path in panel.paths.items()},
+        "families": {
+            family: _entry(judged[family], trained[family], path) for family, path in predictions.paths.items()
+        },
         "temperature": final.temperature,
         "test": final.scores,
         **final.extras,
-        **report_ensembles(panel, ensembles, way, params),
-        **report_seeds(panel, judged, trained, winner, params),
+        **report_ensembles(predictions, ensembles, way, params),
+        **report_seeds(predictions, judged, trained, winner, params),
         **report_votes(final, opinion),
         "data": {"name": info["name"], "digest": info["digest"], "synthetic": "synthetic" in info["name"]},
         "runtime": {"backend": runtime.backend, "precision": runtime.precision},
@@ -96,48 +100,48 @@ def select(validation: Scores) -> str:
     return max(validation, key=lambda name: (round(validation[name]["macro_f1"], 3), validation[name]["accuracy"]))
 
 
-def way_to_look(tta: Tta, params: Params) -> Way:
+def tta_named(tta: TtaName, params: Params) -> Tta:
     """The way of that name, with the sides of `evaluate.crops` where it has any; ONCE for none."""
     if tta in ("none", "flip"):
-        return Way(tta)
+        return Tta(tta)
     if not params.evaluate.crops:
         raise MienError(f"evaluate.crops is empty, expected the sides that {tta} looks at, such as [44, 48, 52].")
-    return Way(tta, params.evaluate.crops)
+    return Tta(tta, params.evaluate.crops)
 
 
-def examine(panel: Panel, winner: str, way: Way, served: Way, params: Params) -> Final:
+def examine(predictions: ModelPredictions, winner: str, tta: Tta, served: Tta, params: Params) -> Final:
     """Fit the temperature of every way on clean validation faces, then score the test split."""
-    test = panel.splits["test"]
-    before, labels = panel.answer([winner], "test"), test.labels
-    after, temperature = panel.calibrated([winner], ONCE)
-    told = with_and_without_leaks(after, test, params) | {
+    test = predictions.splits["test"]
+    before, labels = predictions.probabilities([winner], "test"), test.labels
+    after, temperature = predictions.calibrated([winner], NO_TTA)
+    result = with_and_without_leaks(after, test, params) | {
         "recall": metrics.recalls(labels, after.argmax(axis=1)),
         "support": dataset.counts(test),
         "before_temperature": scores.calibration(before, labels, params.evaluate),
     }
-    if way != ONCE:
-        told["tta"] = panel.exam([winner], way, params)
-        told["tta"]["validation"] = panel.validate([winner], params, way)
+    if tta != NO_TTA:
+        result["tta"] = predictions.score_on_test([winner], tta, params)
+        result["tta"]["validation"] = predictions.score_on_validation([winner], params, tta)
     bins = params.evaluate.ece_bins
     diagrams = metrics.reliability(before, labels, bins), metrics.reliability(after, labels, bins)
-    answers, softness = panel.calibrated([winner], served)
+    answers, softness = predictions.calibrated([winner], served)
     extras = {
-        "served": served.facts() | {"temperature": softness},
+        "served": served.as_report() | {"temperature": softness},
         "uncertain": scores.uncertainty(answers, test, params.package.uncertain_below),
     }
     if params.evaluate.robustness:
-        extras["robustness"] = damage(panel.runtime(winner), test.without_leaks(), served, softness, params)
-    return Final(test, after, temperature, told, diagrams, answers, extras)
+        extras["robustness"] = damage(predictions.runtime(winner), test.without_leaks(), served, softness, params)
+    return Final(test, after, temperature, result, diagrams, answers, extras)
 
 
-def damage(runtime: Runtime, faces: Split, way: Way, temperature: float, params: Params) -> dict[str, Any]:
+def damage(runtime: Runtime, faces: Split, tta: Tta, temperature: float, params: Params) -> dict[str, Any]:
     """The winner's scores on test faces that were damaged, as it is served; leaked faces are left out.
 
     On the test split, because it chooses nothing: neither the winner nor its recipe is looked for by these numbers.
     """
 
     def scored(images: NDArray[np.uint8]) -> dict[str, Any]:
-        answers = apply_temperature(average(runtime.predict, floats(images), way), temperature)
+        answers = apply_temperature(average(runtime.predict, floats(images), tta), temperature)
         predicted = answers.argmax(axis=1)
         return {
             "accuracy": metrics.accuracy(faces.labels, predicted),
@@ -149,7 +153,7 @@ def damage(runtime: Runtime, faces: Split, way: Way, temperature: float, params:
     def severities(name: str) -> dict[str, Any]:
         return {
             word: {
-                "level": corruptions.CORRUPTIONS[name].told(severity),
+                "level": corruptions.CORRUPTIONS[name].level_text(severity),
                 **scored(corruptions.corrupt(faces.images, name, severity, params.seed)),
             }
             for severity, word in enumerate(corruptions.SEVERITIES)
@@ -163,35 +167,35 @@ def damage(runtime: Runtime, faces: Split, way: Way, temperature: float, params:
     }
 
 
-def report_ensembles(panel: Panel, judged: Scores, way: Way, params: Params) -> dict[str, Any]:
+def report_ensembles(predictions: ModelPredictions, judged: Scores, tta: Tta, params: Params) -> dict[str, Any]:
     """Every ensemble's validation, and the test scores of the best; apart from single models, and never served."""
     if not judged:
         return {}
     best, all_members = select(judged), params.evaluate.ensembles
     members = all_members[best]
-    test = panel.exam(members, ONCE, params)
-    if way != ONCE:
-        test["tta"] = panel.exam(members, way, params)
-    entries = {name: {"members": list(all_members[name]), "validation": told} for name, told in judged.items()}
+    test = predictions.score_on_test(members, NO_TTA, params)
+    if tta != NO_TTA:
+        test["tta"] = predictions.score_on_test(members, tta, params)
+    entries = {name: {"members": list(all_members[name]), "validation": result} for name, result in judged.items()}
     return {"ensembles": entries, "ensemble": {"winner": best, "members": list(members), "test": test}}
 
 
 def report_seeds(
-    panel: Panel, judged: Scores, trained: Mapping[str, Mapping[str, Any]], winner: str, params: Params
+    predictions: ModelPredictions, judged: Scores, trained: Mapping[str, Mapping[str, Any]], winner: str, params: Params
 ) -> dict[str, Any]:
     """Mean and deviation over families that differ in nothing but their seed; on test for the winner's recipe alone."""
-    told = []
+    result = []
     for group in scores.by_recipe(trained):
         families = list(group.values())
         if len(families) > 1:
             entry: dict[str, Any] = {"families": families, "seeds": list(group)}
             entry["validation"] = scores.spread([judged[family] for family in families])
             if winner in families:
-                tests = [panel.exam([family], ONCE, params) for family in families]
+                tests = [predictions.score_on_test([family], NO_TTA, params) for family in families]
                 entry["test"] = scores.spread(tests)
                 entry["test"]["without_leaks"] = scores.spread([one["without_leaks"] for one in tests])
-            told.append(entry)
-    return {"seeds": told} if told else {}
+            result.append(entry)
+    return {"seeds": result} if result else {}
 
 
 def read_votes(path: Path | None, prepared: Path, test: Split) -> NDArray[np.int64] | None:
@@ -201,8 +205,8 @@ def read_votes(path: Path | None, prepared: Path, test: Split) -> NDArray[np.int
 
 def report_votes(final: Final, opinion: NDArray[np.int64] | None) -> dict[str, Any]:
     """How much of the winner's error FER+'s voters share: its single pass on test by their labels, too."""
-    told = {} if opinion is None else scores.second_opinion(final.probabilities, final.split, opinion, ferplus.NONE)
-    return {"ferplus": told} if told else {}
+    result = {} if opinion is None else scores.label_agreement(final.probabilities, final.split, opinion, ferplus.NONE)
+    return {"ferplus": result} if result else {}
 
 
 def draw(final: Final, judged: Scores, winner: str, plots: Path, note: str) -> None:
@@ -259,7 +263,7 @@ def _read_training(reports: Path, family: str, info: Mapping[str, Any], params: 
 
 
 def _entry(judged: Mapping[str, Any], trained: Mapping[str, Any], model: Path) -> dict[str, Any]:
-    told = {
+    result = {
         key: trained[key] for key in ("parameters", "gmac", "seconds", "seed", "distil", "run_id") if key in trained
     }
-    return {"validation": judged, **told, "onnx_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}
+    return {"validation": judged, **result, "onnx_sha256": hashlib.sha256(model.read_bytes()).hexdigest()}

@@ -19,7 +19,7 @@ from mien.errors import MienError
 from mien.files import read_json, swap, write_json
 from mien.inference import detector_file, detectors
 from mien.inference.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
-from mien.inference.tta import Way
+from mien.inference.tta import Tta
 from mien.monitoring.drift_windows import PROFILE_FILE
 from mien.registry import lineage
 from mien.registry.tracking import versions
@@ -83,7 +83,7 @@ def fetch(name: str, version: versions.Version, folder: Path, detector: Path | N
         synthetic=tags.get("synthetic") == "true",
         metrics=dict(version.metrics),
         # The version's own, not the parameter's: its temperature was fitted to answers of this kind.
-        **asdict(Way.told(tags)),
+        **asdict(Tta.of(tags)),
     )
     write_card(folder, card)
     return card
@@ -110,8 +110,8 @@ def build(champion: Path, bentofile: Path, card: Card) -> tuple[str, Path]:
         )
     tag = next((line.removeprefix("__tag__:") for line in done.stdout.splitlines() if line.startswith("__tag__:")), "")
     if done.returncode or not tag:
-        told = ((done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"])[-1]
-        raise MienError(f"`bentoml build` failed: {told}. Mend {bentofile} and run `mien package` again.")
+        result = ((done.stderr.strip() or done.stdout.strip()).splitlines() or ["no message"])[-1]
+        raise MienError(f"`bentoml build` failed: {result}. Mend {bentofile} and run `mien package` again.")
     return tag, _store() / "bentos" / tag.replace(":", "/")
 
 

@@ -18,17 +18,14 @@ from mien.data.dataset import Split
 from mien.emotions import FACE_SIZE
 from mien.errors import MienError
 from mien.files import read_json, rounded, write_json
-from mien.inference import tta as views
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
-from mien.inference.tta import ONCE, Way
+from mien.inference.tta import NO_TTA, Tta, average
 from mien.monitoring import histograms
 from mien.monitoring.drift_windows import PROFILE_FILE
-from mien.registry import card, data_card, lineage, model_card, tracking
-from mien.registry import promotion_gate as gate
-from mien.registry import promotion_log as promotions
+from mien.registry import card, data_card, lineage, model_card, promotion_gate, promotion_log, tracking
 from mien.registry.card import Facts
-from mien.registry.promotion_gate import Case, Comparison, Exam, Verdict
+from mien.registry.promotion_gate import Case, Comparison, ServedScores, Verdict
 from mien.registry.promotion_log import Entry, Log
 from mien.registry.tracking import versions
 from mien.registry.tracking.store import MODEL_FILE
@@ -73,17 +70,17 @@ def run(inputs: Inputs, report: Path, folder: Path, params: Params) -> None:
     """Write `report`, and cards and profile to `folder`; raises MienError, after that, where there is no champion."""
     content, info, name = _evaluated(inputs), dataset.read_info(inputs.prepared), params.promote.model
     challenger = register(content, inputs, name)
-    finished = promotions.settle(name)
-    told = decide(challenger, inputs, params, finished)
-    write_json(report, rounded(told))
+    finished = promotion_log.settle(name)
+    result = decide(challenger, inputs, params, finished)
+    write_json(report, rounded(result))
     validation = optional(inputs.validation)
-    facts = Facts(content, told, info, validation, challenger.training, challenger.tags, inputs.plots)
+    facts = Facts(content, result, info, validation, challenger.training, challenger.tags, inputs.plots)
     card.write(folder, "model_card", model_card.make(facts))
     card.write(folder, "data_card", data_card.make(facts))
     write_json(folder / PROFILE_FILE, training_profile(challenger, inputs.prepared))
     versions.attach(name, challenger.version, folder, "cards", model_card.summary(facts))
-    if told["champion"] is None:
-        raise MienError(told["reason"])
+    if result["champion"] is None:
+        raise MienError(result["reason"])
 
 
 def judge(inputs: Inputs, report: Path, params: Params) -> None:
@@ -94,14 +91,14 @@ def judge(inputs: Inputs, report: Path, params: Params) -> None:
     family, version = content["winner"], known.version if known else ""
     training, run_id = optional(inputs.train_reports / f"{family}.json"), content["families"][family]["run_id"]
     challenger = Challenger(version, family, run_id, onnx, tags, training, content)
-    faces, log = dataset.read_split(inputs.prepared, "validation").without_leaks(), promotions.read(name)
+    faces, log = dataset.read_split(inputs.prepared, "validation").without_leaks(), promotion_log.read(name)
     champion = versions.find(name, log.champion) if log.champion else None
-    exam = sit(version, onnx, tags, faces, params)
+    scored = score_as_served(version, onnx, tags, faces, params)
     if _same(champion, challenger):
-        told = _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished=False)
+        result = _standing(challenger, gather(challenger, scored, None, None, inputs), log, params, finished=False)
     else:
-        told, _, _ = weigh(challenger, exam, champion, log, faces, inputs, params)
-    write_json(report, rounded(told | {"judged_only": True, "log_entry": None}))
+        result, _, _ = weigh(challenger, scored, champion, log, faces, inputs, params)
+    write_json(report, rounded(result | {"judged_only": True, "log_entry": None}))
 
 
 def register(content: Mapping[str, Any], inputs: Inputs, name: str) -> Challenger:
@@ -124,66 +121,74 @@ def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: boo
     the entry is void and the new champion is the one to beat.
     """
     name, faces = params.promote.model, dataset.read_split(inputs.prepared, "validation").without_leaks()
-    exam = sit(challenger.version, challenger.onnx, challenger.tags, faces, params)
+    scored = score_as_served(challenger.version, challenger.onnx, challenger.tags, faces, params)
     for _ in range(ATTEMPTS):
-        log = promotions.read(name)
+        log = promotion_log.read(name)
         champion = versions.find(name, log.champion) if log.champion else None
         if _same(champion, challenger):
-            return _standing(challenger, gather(challenger, exam, None, None, inputs), log, params, finished)
-        promotions.challenge(name, challenger.version)
-        told, case, verdict = weigh(challenger, exam, champion, log, faces, inputs, params)
-        entry = record(name, case, verdict, told, log)
+            return _standing(challenger, gather(challenger, scored, None, None, inputs), log, params, finished)
+        promotion_log.challenge(name, challenger.version)
+        result, case, verdict = weigh(challenger, scored, champion, log, faces, inputs, params)
+        entry = record(name, case, verdict, result, log)
         if not entry.void:
-            promotions.settle(name)
-            return told | {"log_entry": entry.number}
+            promotion_log.settle(name)
+            return result | {"log_entry": entry.number}
     raise MienError(
         f"The champion of {name!r} changed {ATTEMPTS} times while it was judged. Repeat: dvc repro promote."
     )
 
 
 def weigh(
-    challenger: Challenger, exam: Exam, champion: Version | None, log: Log, faces: Split, inputs: Inputs, params: Params
+    challenger: Challenger,
+    scored: ServedScores,
+    champion: Version | None,
+    log: Log,
+    faces: Split,
+    inputs: Inputs,
+    params: Params,
 ) -> tuple[dict[str, Any], Case, Verdict]:
     """Hold the challenger against the champion and the rules; changes nothing."""
     name = params.promote.model
-    incumbent = sit_again(name, champion, faces, params) if champion else None
-    comparison = gate.compare(faces.labels, exam, incumbent, params.promote, params.seed) if incumbent else None
-    case = gather(challenger, exam, incumbent, comparison, inputs, log)
-    verdict = gate.judge(case, params.promote)
+    incumbent = score_champion_as_served(name, champion, faces, params) if champion else None
+    comparison = (
+        promotion_gate.compare(faces.labels, scored, incumbent, params.promote, params.seed) if incumbent else None
+    )
+    case = gather(challenger, scored, incumbent, comparison, inputs, log)
+    verdict = promotion_gate.judge(case, params.promote)
     return _report(challenger, case, verdict, name, champion.tags if champion else {}), case, verdict
 
 
-def sit(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> Exam:
+def score_as_served(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> ServedScores:
     """Score one model on validation faces as it is served: its file, way, temperature and runtime, on one thread."""
-    runtime, way = _as_served(onnx, tags)
-    answers = _answers(runtime, way, tags, faces)
-    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, way)}
+    runtime, tta = _as_served(onnx, tags)
+    answers = _answers(runtime, tta, tags, faces)
+    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, tta)}
     family = tags.get("family", "unknown")
-    return gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
+    return promotion_gate.examine(version, family, faces.labels, answers, bins=params.evaluate.ece_bins, **measured)
 
 
-def sit_again(name: str, champion: Version, faces: Split, params: Params) -> Exam:
+def score_champion_as_served(name: str, champion: Version, faces: Split, params: Params) -> ServedScores:
     """Score the champion anew: its old scores may be of other faces, and the tests want its answer to each."""
     with TemporaryDirectory() as folder:
         onnx = versions.download(name, champion.version, Path(folder) / "model")
-        return sit(champion.version, onnx, champion.tags, faces, params)
+        return score_as_served(champion.version, onnx, champion.tags, faces, params)
 
 
-def median_milliseconds(runtime: Runtime, way: Way = ONCE) -> float:
+def median_milliseconds(runtime: Runtime, tta: Tta = NO_TTA) -> float:
     """The median time for one face, looked at as it is served."""
     face = np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.float32)
     laps = []
     for _ in range(LAPS):
         start = time.perf_counter()
-        views.average(runtime.predict, face, way)
+        average(runtime.predict, face, tta)
         laps.append(time.perf_counter() - start)
     return 1000 * statistics.median(laps)
 
 
 def gather(
     challenger: Challenger,
-    exam: Exam,
-    incumbent: Exam | None,
+    scored: ServedScores,
+    incumbent: ServedScores | None,
     comparison: Comparison | None,
     inputs: Inputs,
     log: Log | None = None,
@@ -193,7 +198,7 @@ def gather(
     # The report of another training proves nothing of this file.
     proven = onnx.get("sha256") == challenger.tags["onnx_sha256"]
     return Case(
-        challenger=exam,
+        challenger=scored,
         champion=incumbent,
         comparison=comparison,
         digest=challenger.tags["data.digest"],
@@ -204,16 +209,16 @@ def gather(
     )
 
 
-def record(name: str, case: Case, verdict: Verdict, told: Mapping[str, Any], log: Log) -> Entry:
+def record(name: str, case: Case, verdict: Verdict, result: Mapping[str, Any], log: Log) -> Entry:
     """Write the judgement into the log; a refusal that stands there last is not written twice."""
     champion = case.champion.version if case.champion else None
-    facts = rounded({key: told[key] for key in ("scores", "comparison", "rules", "run_id")})
+    facts = rounded({key: result[key] for key in ("scores", "comparison", "rules", "run_id")})
     kind: Literal["promotion", "refusal"] = "promotion" if verdict.promoted else "refusal"
     entry = Entry(kind, case.challenger.version, champion, log.head, verdict.reason, facts=facts)
     last = log.entries[-1] if log.entries else None
     if last and kind == last.kind == "refusal" and (last.version, last.why) == (entry.version, entry.why):
         return last
-    return promotions.append(name, entry)
+    return promotion_log.append(name, entry)
 
 
 def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
@@ -230,14 +235,14 @@ def optional(path: Path) -> dict[str, Any]:
     return read_json(path, made_by="dvc repro") if path.exists() else {}
 
 
-def _as_served(onnx: Path, tags: Mapping[str, str]) -> tuple[Runtime, Way]:
+def _as_served(onnx: Path, tags: Mapping[str, str]) -> tuple[Runtime, Tta]:
     """The runtime on one thread, and how each face is looked at."""
-    return Runtime(onnx, threads=1), Way.told(tags)
+    return Runtime(onnx, threads=1), Tta.of(tags)
 
 
-def _answers(runtime: Runtime, way: Way, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
+def _answers(runtime: Runtime, tta: Tta, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
     """Calibrated probabilities `(n, 7)`, as they are served."""
-    seen = views.average(runtime.predict, np.ascontiguousarray(faces.images, dtype=np.float32), way)
+    seen = average(runtime.predict, np.ascontiguousarray(faces.images, dtype=np.float32), tta)
     return apply_temperature(seen, float(tags.get("temperature", 1)))
 
 
@@ -285,10 +290,10 @@ def _standing(challenger: Challenger, case: Case, log: Log, params: Params, fini
     reason = f"{challenger.family} (version {log.champion}, {score}) is champion already{known}."
     if finished:
         reason = f"{reason} This run set the aliases that an earlier one had left behind."
-    verdict = replace(gate.judge(case, params.promote), promoted=finished, reason=reason)
-    told = _report(challenger, case, verdict, params.promote.model, {})
-    champion = {**told["candidate"], "version": log.champion}
-    return told | {"champion": champion, "log_entry": made[-1].number if made else None} | facts
+    verdict = replace(promotion_gate.judge(case, params.promote), promoted=finished, reason=reason)
+    result = _report(challenger, case, verdict, params.promote.model, {})
+    champion = {**result["candidate"], "version": log.champion}
+    return result | {"champion": champion, "log_entry": made[-1].number if made else None} | facts
 
 
 def _run_of(content: Mapping[str, Any], onnx: Path, name: str) -> str:
@@ -313,7 +318,7 @@ def _report(
     digest = challenger.tags["data.digest"]
     candidate = _contender(case.challenger, digest)
     incumbent = _contender(case.champion, champion.get("data.digest", "")) if case.champion else None
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "promoted": verdict.promoted,
         "reason": verdict.reason,
         "model": name,
@@ -326,18 +331,23 @@ def _report(
         "rules": [asdict(finding) for finding in verdict.findings],
     }
     if case.champion:
-        told["scores"]["champion"] = _scores(case.champion)
-        told["scores"]["champion_when_promoted"] = {
+        result["scores"]["champion"] = _scores(case.champion)
+        result["scores"]["champion_when_promoted"] = {
             "macro_f1": float(champion.get("validation_macro_f1", 0)),
             "same_data": champion.get("data.digest") == digest,
         }
-    return told
+    return result
 
 
-def _contender(exam: Exam, digest: str) -> dict[str, Any]:
-    return {"version": exam.version, "family": exam.family, "macro_f1": exam.macro_f1, "digest": digest}
+def _contender(scored: ServedScores, digest: str) -> dict[str, Any]:
+    return {
+        "version": scored.version,
+        "family": scored.family,
+        "macro_f1": scored.macro_f1,
+        "digest": digest,
+    }
 
 
-def _scores(exam: Exam) -> dict[str, Any]:
+def _scores(scored: ServedScores) -> dict[str, Any]:
     keys = ("version", "family", "macro_f1", "accuracy", "recall", "ece", "bytes", "milliseconds")
-    return {"n": len(exam.predicted), **{key: getattr(exam, key) for key in keys}}
+    return {"n": len(scored.predicted), **{key: getattr(scored, key) for key in keys}}

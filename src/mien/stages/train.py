@@ -18,7 +18,7 @@ from mien.inference.runtime import Runtime
 from mien.learning import hardware
 from mien.learning.checkpoints import History
 from mien.learning.cost import macs
-from mien.learning.distillation import Lessons
+from mien.learning.distillation import Teachers
 from mien.learning.training import Plan, Result, export, in_float32, predict, train
 from mien.registry import tracking
 
@@ -37,8 +37,8 @@ def run(
     architecture, recipe = params.training(family, best)
     info, distil = read_info(prepared), params.family(family).distil
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
-    lessons = Lessons.of(distil, model.parent) if distil else None
-    plan = Plan.of(architecture, recipe, splits[0], splits[1], params.seed_of(family), lessons)
+    teachers = Teachers.of(distil, model.parent) if distil else None
+    plan = Plan.of(architecture, recipe, splits[0], splits[1], params.seed_of(family), teachers)
     resumed = _known_run(checkpoints, plan)
     with tracking.run(
         tracking.EXPERIMENT,
@@ -50,7 +50,7 @@ def run(
         write_json(checkpoints / "run.json", {"fingerprint": plan.fingerprint, "run_id": tracked.id})
         tracked.log_params(_flat(plan))
         tracked.log_dataset(info["name"], info["digest"], len(plan.training))
-        telling = Telling(tracked, plan)
+        telling = EpochLogger(tracked, plan)
         result = in_float32(train(plan, checkpoints, telling, bar=sys.stdout.isatty()), architecture)
         if not resumed:
             telling.catch_up(result.state.history)
@@ -62,7 +62,7 @@ def run(
     shutil.rmtree(checkpoints)
 
 
-class Telling:
+class EpochLogger:
     """Tell MLflow and the terminal about each epoch."""
 
     def __init__(self, tracked: tracking.Run, plan: Plan) -> None:
@@ -124,11 +124,11 @@ def _parity(result: Result, onnx: Path, plan: Plan) -> float:
 def _report(family: str, plan: Plan, result: Result, info: dict[str, Any], run_id: str) -> dict[str, Any]:
     guesses = predict(result.network, plan.validation).argmax(axis=1)
     labels, state = plan.validation.labels, result.state
-    lessons = {"distil": plan.lessons.told()} if plan.lessons else {}
+    teachers = {"distil": plan.teachers.to_dict()} if plan.teachers else {}
     return {
         "family": family,
         "params": {"model": dataclasses.asdict(plan.architecture), "train": dataclasses.asdict(plan.recipe)},
-        **lessons,
+        **teachers,
         "parameters": int(result.network.count_params()),
         "gmac": round(macs(result.network) / 1e9, 6),
         "epochs": state.epoch,
@@ -155,6 +155,6 @@ def _flat(plan: Plan) -> dict[str, Any]:
     recipe = dataclasses.asdict(plan.recipe)
     augmentation = {f"augment.{key}": value for key, value in recipe.pop("augmentation").items()}
     model = {f"model.{key}": value for key, value in dataclasses.asdict(plan.architecture).items()}
-    told = plan.lessons.told() if plan.lessons else {}
-    distil = {f"distil.{key}": ", ".join(value) if key == "teachers" else value for key, value in told.items()}
+    result = plan.teachers.to_dict() if plan.teachers else {}
+    distil = {f"distil.{key}": ", ".join(value) if key == "teachers" else value for key, value in result.items()}
     return {**model, **recipe, **augmentation, **distil, "seed": plan.seed}

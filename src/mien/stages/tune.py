@@ -56,8 +56,8 @@ def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) 
         write_json(report, {"family": family, "metric": METRIC, **found})
         parent.log_artifact(report)
         weights = search.importances(study, params.tune, params.seed_of(family))
-        told = {"study": study, "trials": len(found["trials"]), "importances": weights}
-        write_json(plots / "study.json", told)
+        result = {"study": study, "trials": len(found["trials"]), "importances": weights}
+        write_json(plots / "study.json", result)
         draw(found["trials"], weights, family, plots)
         parent.log_artifact(plots, "study")
 
@@ -90,7 +90,7 @@ def _try(trial: search.Trial, plan: "Plan", child: tracking.Run) -> float:
     def on_epoch(epoch: int, numbers: dict[str, float]) -> None:
         child.log_metrics(numbers, step=epoch)
         scores.append(numbers[METRIC])
-        if trial.hopeless(epoch, numbers[METRIC]):
+        if trial.should_prune(epoch, numbers[METRIC]):
             child.prune()
             raise search.Pruned
 

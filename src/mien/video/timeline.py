@@ -126,10 +126,10 @@ def _head(draw: ImageDraw.ImageDraw, title: str, note: str) -> None:
 def _axis(draw: ImageDraw.ImageDraw, end: float, bottom: int) -> None:
     room = WIDTH - LEFT - RIGHT
     step = next((step for step in STEPS if end / step <= 10), STEPS[-1])  # noqa: PLR2004 (ticks that fit)
-    for tick in np.arange(0, end + step / 100, step):
-        x = LEFT + room * tick / max(end, step / 10)
+    for advance in np.arange(0, end + step / 100, step):
+        x = LEFT + room * advance / max(end, step / 10)
         draw.line((x, TOP - 6, x, bottom - GAP + 8), fill=GRID)
-        draw.text((x, bottom - GAP + 26), clock(float(tick), step), MUTED, font(17), anchor="mm")
+        draw.text((x, bottom - GAP + 26), clock(float(advance), step), MUTED, font(17), anchor="mm")
 
 
 def clock(seconds: float, step: float = 1) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
 from mien.registry import provenance
-from mien.registry.metrics_outbox import Unsent
+from mien.registry.metrics_outbox import MetricsOutbox
 from mien.registry.tracking.store import (
     MODEL_FILE,
     MODEL_URI,
@@ -39,7 +39,7 @@ class Run:
         self.pruned = False
         self._client = client
         self._experiment_id = experiment_id
-        self._unsent = Unsent(run_id)
+        self._unsent = MetricsOutbox(run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record what the run was asked to do; keep them few and flat, the UI shows a column for each."""

@@ -90,8 +90,8 @@ def every(model_name: str) -> list[Version]:
             found += page
             if not (token := page.token):
                 break
-    told = (Version(str(one.version), one.run_id, dict(one.tags), {}, one.creation_timestamp) for one in found)
-    return sorted(told, key=lambda one: int(one.version))
+    result = (Version(str(one.version), one.run_id, dict(one.tags), {}, one.creation_timestamp) for one in found)
+    return sorted(result, key=lambda one: int(one.version))
 
 
 def append(log: str, model_name: str, version: str, tags: Mapping[str, str], about: str) -> str:
