@@ -9,7 +9,7 @@ __all__ = ["Mien"]
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that `import mien` costs nothing: the classifier brings OpenCV and a runtime with it.
+    # Imported late to keep `import mien` cheap: the classifier imports OpenCV and an inference runtime.
     if name == "Mien":
         from mien.inference.predictor import Mien
 

@@ -1,5 +1,5 @@
-"""The one exception that means: the user can mend this."""
+"""The exception for errors that the user can fix."""
 
 
 class MienError(Exception):
-    """A user's mistake. The message says what was passed, what was expected and how to mend it."""
+    """An error that the user can fix; the message states what was passed, what was expected and how to fix it."""

@@ -1,4 +1,4 @@
-"""Write files whole or not at all: beside the target first, then renamed over it."""
+"""Write files atomically: to a temporary file beside the target, then renamed over it."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ HDF5_ROOM = 2**24
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to fill; the block's end renames it to `path`, its failure leaves `path` as it was.
+    """Yield a temporary path beside `path`, renamed to `path` at the end; on failure `path` is left as it was.
 
     Raises MienError where the folder cannot be written or the disk is full.
     """
@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        # Libraries put pages into strerror; the system has a word for each number.
+        # Libraries put long texts into strerror; the system has a short one for each errno.
         reason = os.strerror(error.errno) if error.errno else error
         raise MienError(f"Cannot write {path}: {reason}. Free the disk or mend the rights.") from error
     finally:
@@ -47,7 +47,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 def _make_sure_of_room(path: Path) -> None:
     """Raise OSError where the disk has no room for one more file like those beside `path`."""
-    # HDF5 crashes the whole process, with a screen of traces, over a file that the disk does not take to its end.
+    # HDF5 crashes the whole process with a long traceback when the disk fills up during a write.
     largest = max((beside.stat().st_size for beside in path.parent.glob("*.h5")), default=0)
     if shutil.disk_usage(path.parent).free < max(HDF5_ROOM, 1.25 * largest):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -30,7 +30,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(("way", "passes"), WAYS.items(), ids=str)
+@pytest.mark.parametrize(("tta", "passes"), WAYS.items(), ids=str)
 def test_every_way_costs_the_passes_that_it_tells_and_gives_the_mean(tta: Tta, passes: int) -> None:
     seen: list[Any] = []
 

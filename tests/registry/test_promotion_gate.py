@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.config.params import Params, Promote
+from mien.evaluation.served import ServedScores, examine
 from mien.registry import promotion_gate
-from mien.registry.promotion_gate import Case, Comparison, ServedScores
+from mien.registry.promotion_gate import Case, Comparison
 
 Labels = NDArray[np.int64]
 
@@ -170,7 +171,7 @@ def test_only_the_lineage_asked_for_is_needed(limits: Promote) -> None:
 def seen(labels: Labels, predicted: Labels, version: str) -> ServedScores:
     """The exam of a model that answered so."""
     probabilities = np.eye(7)[predicted]
-    return promotion_gate.examine(version, "cnn", labels, probabilities, bins=15, bytes=1, milliseconds=1.0)
+    return examine(version, "cnn", labels, probabilities, bins=15, bytes=1, milliseconds=1.0)
 
 
 def test_two_models_of_equal_worth_are_seldom_taken_for_better(limits: Promote) -> None:

@@ -226,12 +226,12 @@ from pathlib import Path
 from mien.registry import promotion_log
 from mien.registry.promotion_log import Entry
 version, here = sys.argv[1], Path(sys.argv[2])
-log = promotions.read("mien")
+log = promotion_log.read("mien")
 (here / f"ready{version}").touch()
 while len(list(here.glob("ready*"))) < 2:
     time.sleep(0.005)
-entry = promotions.append("mien", Entry("promotion", version, log.champion, log.head, "a race"))
-promotions.settle("mien")
+entry = promotion_log.append("mien", Entry("promotion", version, log.champion, log.head, "a race"))
+promotion_log.settle("mien")
 print("void" if entry.void else "won", entry.number)
 """
 

@@ -11,7 +11,7 @@ def test_the_environment_changes_a_limit_and_leaves_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "result"),
     [
         ({"MIEN_LIMIT_PHOTOS": "3"}, "MIEN_LIMIT_PHOTOS='3' is no limit.*MIEN_LIMIT_BATCH_PHOTOS"),
         ({"MIEN_LIMIT_SECONDS": "1.5"}, "expected a whole number"),

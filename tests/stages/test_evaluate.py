@@ -22,6 +22,7 @@ from mien.errors import MienError
 from mien.evaluation import model_predictions as predictions
 from mien.evaluation import scores
 from mien.evaluation.model_predictions import ModelPredictions
+from mien.evaluation.selection import select
 from mien.inference.runtime import Runtime
 from mien.inference.tta import NO_TTA, Tta
 from mien.stages import evaluate
@@ -221,7 +222,7 @@ def test_what_is_served_has_the_temperature_of_the_way_it_is_served(world: World
 
 def test_sides_that_only_the_service_would_look_at_are_asked_for(world: World) -> None:
     package = dataclasses.replace(world.params.package, tta="multi_scale")
-    with pytest.raises(MienError, match=r"evaluate\.crops is empty, expected the sides that multi_scale looks at"):
+    with pytest.raises(MienError, match=r"evaluate\.crops is empty, expected the sides of the crops of multi_scale"):
         world.run(dataclasses.replace(world.with_(tta="none", crops=()), package=package))
 
 
@@ -366,15 +367,15 @@ def test_a_second_evaluation_is_the_same_byte_for_byte(evaluated: tuple[World, d
 
 def test_a_tie_goes_to_the_more_accurate_family_and_then_to_the_first() -> None:
     tie = {"a": {"macro_f1": 0.5, "accuracy": 0.6}, "b": {"macro_f1": 0.5, "accuracy": 0.6}}
-    assert evaluate.select(tie) == "a"
-    assert evaluate.select({**tie, "c": {"macro_f1": 0.5, "accuracy": 0.7}}) == "c"
-    assert evaluate.select({**tie, "c": {"macro_f1": 0.4996, "accuracy": 0.7}}) == "c"  # 0.500, as it is told
-    assert evaluate.select({**tie, "c": {"macro_f1": 0.499, "accuracy": 0.7}}) == "a"
+    assert select(tie) == "a"
+    assert select({**tie, "c": {"macro_f1": 0.5, "accuracy": 0.7}}) == "c"
+    assert select({**tie, "c": {"macro_f1": 0.4996, "accuracy": 0.7}}) == "c"  # 0.500, as it is told
+    assert select({**tie, "c": {"macro_f1": 0.499, "accuracy": 0.7}}) == "a"
 
 
 def test_no_family_at_all_is_said_in_words() -> None:
     with pytest.raises(MienError, match="no families"):
-        evaluate.select({})
+        select({})
 
 
 def test_a_model_of_other_data_is_refused_and_nothing_is_written(world: World) -> None:

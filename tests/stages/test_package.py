@@ -28,6 +28,8 @@ BENTOFILE = """
 service: "mien.serving.service:Mien"
 include:
   - src/mien/*.py
+  - src/mien/inference/
+  - src/mien/monitoring/
   - src/mien/serving/
   - models/champion/
 python:

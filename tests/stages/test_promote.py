@@ -20,11 +20,13 @@ from mien.data import dataset
 from mien.data.dataset import Split
 from mien.emotions import SPLITS
 from mien.errors import MienError
+from mien.evaluation import served
 from mien.files import write_json
 from mien.inference.runtime import Runtime
 from mien.inference.tta import NO_TTA, Tta
 from mien.monitoring import drift_windows
 from mien.registry import promotion_log, tracking
+from mien.registry.challenger import METRICS, register
 from mien.registry.tracking import versions
 from mien.stages import promote
 from mien.stages.promote import Inputs
@@ -84,7 +86,7 @@ class Desk:
     def evaluate(self, family: str, sha256: str, run_id: str) -> None:
         """Leave the reports of a model, their numbers made up."""
         digest = dataset.read_info(self.root / "prepared")["digest"]
-        scores = dict.fromkeys(promote.METRICS, 0.5) | {"n": 100}
+        scores = dict.fromkeys(METRICS, 0.5) | {"n": 100}
         entry = {"validation": scores, "run_id": run_id, "onnx_sha256": sha256, "seconds": 60.0}
         content = {
             "winner": family,
@@ -205,7 +207,8 @@ def test_a_winner_is_judged_and_kept_in_the_way_it_is_served(desk: Desk, monkeyp
             seen.append(len(faces))
             return super().predict(faces)
 
-    monkeypatch.setattr(promote, "Runtime", Counting)
+    for module in (served, promote):
+        monkeypatch.setattr(module, "Runtime", Counting)
     desk.train()
     desk.promote()
     once = sum(seen)
@@ -422,7 +425,13 @@ def test_a_champion_that_changes_during_the_judgement_is_the_one_to_beat(
     desk.train(POOR)
     desk.promote()
     desk.train(GOOD, "rival")
-    rival = promote.register(json.loads((desk.root / "evaluation.json").read_text()), desk.inputs(), "mien")
+    rival = register(
+        json.loads((desk.root / "evaluation.json").read_text()),
+        desk.inputs().models,
+        desk.inputs().train_reports,
+        desk.inputs().plots,
+        "mien",
+    )
     desk.train(GOOD, "vgg16", sharpness=0.02)
     real, rivals = promotion_log.append, [promotion_log.Entry("promotion", rival.version, "1", 1, "It was faster.")]
 

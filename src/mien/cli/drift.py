@@ -1,4 +1,4 @@
-"""`mien drift`: whether the faces that are served still look like those that were trained on."""
+"""`mien drift`: whether the served faces are still distributed like the training faces."""
 
 import sys
 from pathlib import Path

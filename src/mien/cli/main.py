@@ -20,7 +20,7 @@ from mien.config.params import load
 from mien.errors import MienError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-"""What the system says of a disk without room, and of one that is not ours to write."""
+"""Error numbers of a full disk and of one without write permission."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -114,7 +114,7 @@ def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -
     """Search FAMILY's hyperparameters with Optuna."""
     loaded = load(params)
     loaded.family(family)
-    # Optuna tells of a failed trial by a traceback; the command does it in a sentence.
+    # Optuna logs a failed trial as a traceback; the command reports it in one sentence.
     logging.getLogger("optuna.study._optimize").setLevel(logging.ERROR)
     from mien.stages import tune as stage
 
@@ -150,7 +150,7 @@ def train(
 @path_option("--train-reports", "Folder of the reports that `train` wrote.")
 @report_option
 @path_option("--plots", "Folder for charts and DVC plots.")
-@path_option("--votes", "FER+'s votes, told as a second opinion where the file exists.", default=None)
+@path_option("--votes", "FER+'s votes; where the file exists, the report has the agreement of labels.", default=None)
 @click.pass_obj
 def evaluate(params: Path, /, votes: Path | None, **paths: Path) -> None:
     """Choose the best family on validation faces and score it once on test faces."""

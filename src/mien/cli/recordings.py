@@ -1,4 +1,4 @@
-"""What `mien video` does: follow the faces of a recording, and write what is asked for."""
+"""What `mien video` does: follow the faces of a recording, and write the requested outputs."""
 
 import csv
 import signal
@@ -82,7 +82,7 @@ def run(path: Path, champion: Path | None, outputs: Outputs, every: int = 1, hal
 def follow(
     frames: Iterable[Frame], mien: Predictor, tracker: Tracker, every: int = 1
 ) -> Iterator[tuple[Frame, Faces, bool]]:
-    """Each frame with its tracked faces, and whether they were looked for in it or are those of a frame before."""
+    """Each frame with its tracked faces, and whether they were detected in it or carried over from the frame before."""
     faces: Faces = ()
     for frame in frames:
         fresh = frame.number % every == 0

@@ -103,10 +103,10 @@ def lineage(params: Path, question: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([one.asdict() for one in found], indent=2))
     else:
-        click.echo("\n\n".join(_told(one, name) for one in found))
+        click.echo("\n\n".join(_text(one, name) for one in found))
 
 
-def _told(found: "Lineage", name: str) -> str:
+def _text(found: "Lineage", name: str) -> str:
     aliases = f" ({', '.join(found.aliases)})" if found.aliases else ""
     rows = {
         "family": found.family,

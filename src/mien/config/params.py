@@ -1,4 +1,4 @@
-"""params.yaml as frozen dataclasses; unknown, missing or out-of-range keys are refused by name."""
+"""params.yaml as frozen dataclasses; unknown, missing or out-of-range keys raise MienError with their name."""
 
 import dataclasses
 import typing
@@ -13,12 +13,12 @@ from mien.config.schema import between, build
 from mien.errors import MienError
 
 TEACHERS = 5
-"""Places in a student's list of teachers, as many as dvc.yaml's stage `distil` depends on."""
+"""Length of a student's `teachers` list: the number of teachers that dvc.yaml's stage `distil` depends on."""
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """What becomes of doubtful rows; official test splits stay whole whatever these say."""
+    """How `prepare` treats doubtful rows; it never removes rows of the official test splits."""
 
     copies: Literal["keep", "drop"]
     conflicts: Literal["keep", "drop"]
@@ -29,7 +29,7 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Validate:
-    """Which profile the data must fit (`auto`: by the data's own name) and how strictly."""
+    """The profile to validate data against (`auto`: chosen by data set name) and how strictly."""
 
     profile: str
     probe: bool
@@ -57,7 +57,7 @@ class Augmentation:
 class Training:
     """One training recipe: optimiser, schedule, regularisation and budget.
 
-    restart is the epoch after which a cosine schedule begins again at half its peak; 0 stands for never.
+    restart is the epoch after which a cosine schedule restarts at half its peak; 0 disables the restart.
     """
 
     epochs: Annotated[int, between(1)]
@@ -81,7 +81,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The keywords that every family is built from.
+    """Network hyperparameters, the same for every model family.
 
     network names the module in learning/models, the family's own name where left out; blocks (cnn only) lists the
     filters of each block's convolutions, with pooling between blocks; width scales every channel count; l2 is one
@@ -113,11 +113,11 @@ class Dimension:
 
 @dataclass(frozen=True)
 class DistillationRecipe:
-    """What a student learns from beside the labels: its teachers' answers to the very faces that it sees.
+    """Knowledge distillation: a student learns from labels and teacher probabilities for the same augmented faces.
 
-    DVC counts dependencies in dvc.yaml, so `teachers` always has TEACHERS places; a family named again counts once.
-    Answers of both sides are softened by `temperature`; `weight` is the teachers' share of the loss. The student begins
-    with the weights of the teacher `start`, a network like its own, or at random.
+    dvc.yaml fixes the number of dependencies, so `teachers` always lists TEACHERS families; duplicates count once.
+    `temperature` softens teacher and student probabilities; `weight` is the distillation loss's share of the loss. The
+    student is initialised from the teacher `start`, which must have the same network, or at random.
     """
 
     teachers: tuple[str, ...]
@@ -128,9 +128,9 @@ class DistillationRecipe:
 
 @dataclass(frozen=True)
 class Family:
-    """One model family: its network, what it changes in `train:`, and what Optuna searches (dotted keys).
+    """One model family: its network, its overrides of `train:`, and its Optuna search space (dotted keys).
 
-    seed replaces the common one, so that one recipe can be trained with several; distil makes it a student.
+    seed overrides the common one, so that one recipe can be trained with several; distil makes it a student.
     """
 
     model: Architecture
@@ -154,11 +154,11 @@ class Tune:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How probabilities are scored.
+    """How models are scored.
 
-    tta is a second way to look at faces, told beside the single pass; ten_crop takes ten squares of each side in
-    `crops`, in pixels, multi_scale two, which above 48 show the face smaller. ensembles names families whose answers
-    are averaged.
+    tta is the test-time augmentation (TTA) that is scored beside the single pass; ten_crop takes ten squares of each
+    side in `crops`, in pixels, multi_scale two (central and mirrored; sides above 48 show the face smaller). ensembles
+    maps names to families whose probabilities are averaged.
     """
 
     tta: Literal["none", "flip", "ten_crop", "multi_scale"]
@@ -171,7 +171,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Promote:
-    """The gate to alias `champion`: what every model must keep, and how much better than the champion it must be."""
+    """The promotion gate: limits that every model must meet, and the required improvement over the champion."""
 
     model: str
     floor: Annotated[float, between(0, 1)]
@@ -187,7 +187,7 @@ class Promote:
 
 @dataclass(frozen=True)
 class Package:
-    """What the Bento carries and how the service behaves; `tta` is how it looks at faces, in `evaluate.crops`."""
+    """What the Bento contains and how the service predicts: `tta` is its TTA, with sides from `evaluate.crops`."""
 
     detector: Literal["auto", "haar", "yunet"]
     tta: Literal["none", "flip", "ten_crop", "multi_scale"]
@@ -196,9 +196,9 @@ class Package:
 
 @dataclass(frozen=True)
 class Drift:
-    """From when on served faces count as drifted: a PSI of `psi` that chance explains with at most `alpha`.
+    """Thresholds of drift: a PSI of at least `psi` with a chi-square p-value of at most `alpha`.
 
-    `watch` is the PSI that is worth a look; below `faces` faces (or photos) nothing is said.
+    `watch` is the PSI of a warning; fewer than `faces` faces (or photos) are not compared.
     """
 
     faces: Annotated[int, between(1)]
@@ -225,11 +225,11 @@ class Params:
 
     @property
     def candidates(self) -> dict[str, Family]:
-        """All that compete for champion: the families, then the students."""
+        """All families that can become champion: the plain families, then the students."""
         return {**self.families, **self.students}
 
     def family(self, name: str) -> Family:
-        """The block of one family or student; an unknown name is refused with those there are."""
+        """The block of one family or student; an unknown name raises MienError listing the known ones."""
         if name not in self.candidates:
             known = ", ".join(self.candidates)
             raise MienError(f"Unknown family {name!r}: params.yaml has {known}. Add a block under families:.")
@@ -241,7 +241,7 @@ class Params:
         return self.seed if own is None else own
 
     def training(self, name: str, chosen: Mapping[str, Any] | None = None) -> tuple[Architecture, Training]:
-        """Network and recipe of a family: `train:`, the family's changes to it, then `chosen` dotted keys."""
+        """Network and recipe of a family: `train:`, overridden by the family's block, then by `chosen` dotted keys."""
         family = self.family(name)
         recipe = merge(dataclasses.asdict(self.train), family.train)
         model = dataclasses.asdict(family.model)
@@ -256,7 +256,7 @@ class Params:
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check params.yaml; every error names the key, what stands there and what was expected."""
+    """Read and check params.yaml; every error names the key, its value and what was expected."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -274,7 +274,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping; an empty mapping empties what it is laid over."""
+    """Deep merge of `changes` into `base`; an empty mapping in `changes` empties the one in `base`."""
     merged = dict(base)
     for key, value in changes.items():
         both = value and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from parsed YAML: unknown, missing and out-of-range keys are refused by their dotted name."""
+"""Dataclasses from parsed YAML: unknown, missing and out-of-range keys raise MienError with their dotted name."""
 
 import dataclasses
 import types
@@ -26,7 +26,7 @@ def between(low: float, high: float = float("inf")) -> Range:
 
 
 def build(cls: type[T], tree: Any, place: str) -> T:
-    """Make the dataclass `cls` from parsed YAML, refusing what does not fit by its dotted key."""
+    """Build the dataclass `cls` from parsed YAML; raises MienError with the dotted key of what does not fit."""
     if not isinstance(tree, Mapping):
         raise MienError(f"{place or 'params.yaml'} is {tree!r}, expected a mapping with keys {_names(cls)}.")
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -71,7 +71,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
     for option in options:
         ranged = typing.get_origin(option) is Annotated and type(value) in (int, float)
         if ranged or (dataclasses.is_dataclass(option) and isinstance(value, Mapping)):
-            return _convert(option, value, place)  # whose message says more than the union's
+            return _convert(option, value, place)  # whose error message is more specific than the union's
         try:
             return None if option is types.NoneType and value is None else _convert(option, value, place)
         except MienError:

@@ -1,1 +1,1 @@
-"""What comes in: labelled faces, prepared and checked."""
+"""Labelled face data: sources, raw batches, prepared splits, quality checks."""

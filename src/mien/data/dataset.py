@@ -1,4 +1,4 @@
-"""The prepared table on disk, one Parquet file per split."""
+"""Read and write the prepared data: one Parquet file per split."""
 
 import hashlib
 from collections.abc import Iterable
@@ -59,7 +59,7 @@ def write_split(folder: Path, name: str, split: Split) -> None:
 
 
 def read_split(folder: Path, name: str) -> Split:
-    """Read one of train, validation, test; a missing or foreign file says how to make it."""
+    """Read one of train, validation, test; a missing or foreign file raises MienError naming the command to run."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -81,7 +81,7 @@ def read_split(folder: Path, name: str) -> Split:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """What `prepare` wrote of the data set: name, digest, counts."""
+    """Read the data set's description written by `prepare`: name, digest, counts."""
     return read_json(folder / "dataset.json", made_by="dvc repro prepare")
 
 

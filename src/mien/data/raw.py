@@ -31,14 +31,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Batch:
-    """Raw rows of one source, in its order, under the data set's name; `notes` tell people what the source decided."""
+    """Raw rows of one source, in its order, under the data set's name; `notes` are messages to the user."""
 
     name: str
     table: pa.Table
     notes: tuple[str, ...] = ()
 
     def renamed(self, name: str) -> "Batch":
-        """Call the same rows part of the data set `name`."""
+        """The same rows as part of the data set `name`."""
         return replace(self, name=name, table=self.table.replace_schema_metadata({"dataset": name}))
 
     def counts(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ def write(rows: Batch, folder: Path, append: bool = False, force: bool = False) 
     """
     with _alone(folder):
         for unfinished in folder.glob(".*.parquet"):
-            unfinished.unlink()  # left by a fetch that was killed; the lock says that none is running
+            unfinished.unlink()  # left by a killed fetch: no other is running while this one holds the lock
         files = listed(folder)
         if append and files:
             rows = _checked(rows, folder, files)
@@ -140,7 +140,7 @@ def _checked(rows: Batch, folder: Path, files: Sequence[Path]) -> Batch:
             "or --raw DIR to keep them apart."
         )
     known = {key: origin for table in tables for key, origin in _keyed(table)}
-    # An image that comes back under another label or split is a new row: what that means, `mien validate` says.
+    # A known image under another label or split is a new row; `mien validate` checks for such conflicts and leaks.
     twice = [f"{origin} (there as {known[key]})" for key, origin in _keyed(rows.table) if key in known]
     if twice:
         raise MienError(

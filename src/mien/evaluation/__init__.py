@@ -1,1 +1,1 @@
-"""How good a model is: metrics, calibration, corruptions, tables, charts."""
+"""Model evaluation: metrics, calibration, corruptions, tables, charts."""

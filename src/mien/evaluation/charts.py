@@ -1,4 +1,4 @@
-"""Charts for people, as PNG files in one calm style that colour-blind readers can tell apart."""
+"""Draw charts as PNG files in one style with a colour-blind-safe palette."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -152,7 +152,7 @@ def example_errors(
     *,
     columns: int = 8,
 ) -> None:
-    """The most confident mistakes for each actual emotion, each with what it was taken for and how surely."""
+    """The most confident mistakes for each actual emotion, each with its predicted emotion and confidence."""
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = [np.flatnonzero((labels == label) & (predicted != label)) for label in range(len(EMOTIONS))]
     rows = [row[np.argsort(-confidence[row], kind="stable")][:columns] for row in wrong]
@@ -187,7 +187,7 @@ def families(results: Mapping[str, Mapping[str, float]], path: Path, winner: str
 
 
 def coverage(curve: Coverage, below: float, path: Path, note: str = "") -> None:
-    """Accuracy of the surest faces against the share of faces answered; a mark where the limit `below` lies."""
+    """Accuracy against coverage, the most confident faces first, with a mark at the confidence threshold `below`."""
     with _style():
         figure = _figure(7, 4.4)
         axes = figure.subplots()
@@ -321,7 +321,7 @@ def ablations(gains: Mapping[str, Sequence[float]], path: Path, note: str = "") 
 
 
 class _Scale:
-    """Where a value stands on one of the parallel axes, 0 to 1: choices in their order, wide ranges by logarithm."""
+    """Position of a value on one of the parallel axes, 0 to 1: choices in their order, wide ranges by logarithm."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.choices = sorted({str(value) for value in values}) if any(isinstance(v, str) for v in values) else []
@@ -329,7 +329,7 @@ class _Scale:
         self.log = self.low > 0 and self.high > WIDE * self.low
 
     def place(self, value: Any) -> float:
-        """The value's place; the only one there is stands in the middle."""
+        """The value's position; a single value is placed in the middle."""
         if self.choices:
             return self.choices.index(str(value)) / max(1, len(self.choices) - 1)
         if self.high == self.low:

@@ -1,4 +1,4 @@
-"""What cameras and photographers do to faces, in three severities each, to see how much of it a model bears."""
+"""Image corruptions of faces at three severities each, to measure a model's robustness."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SEVERITIES = ("mild", "medium", "strong")
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of damage: how it is done to a face `(48, 48)` at a level, its three levels, and how a level is told."""
+    """One corruption: its function of a face `(48, 48)` and a level, its three levels, and the text of a level."""
 
     apply: Callable[[Face, float, np.random.Generator], NDArray[np.generic]]
     levels: tuple[float, float, float]
@@ -30,9 +30,9 @@ class Corruption:
 
 
 def corrupt(faces: Faces, name: str, severity: int, seed: int) -> Faces:
-    """Faces `(n, 48, 48, 1)` uint8, each damaged by its own draw; `severity` is 0 to 2.
+    """Faces `(n, 48, 48, 1)` uint8, each corrupted with its own random draw; `severity` is 0 to 2.
 
-    The same faces, name, severity and seed give the same answer. Raises MienError for an unknown name or severity.
+    The same faces, name, severity and seed give the same result. Raises MienError for an unknown name or severity.
     """
     if name not in CORRUPTIONS or severity not in range(len(SEVERITIES)):
         raise MienError(

@@ -27,7 +27,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Faces answered, the surest first: the confidence `(n,)` of each, the share answered and the accuracy up to it."""
+    """Risk-coverage curve, most confident faces first: confidence `(n,)` of each, share and accuracy up to it."""
 
     confidence: NDArray[np.float64]
     share: NDArray[np.float64]
@@ -35,7 +35,7 @@ class Coverage:
 
     @property
     def aurc(self) -> float:
-        """Mean share of wrong answers over all coverages: 0 best (Geifman & El-Yaniv 2017)."""
+        """Area under the risk-coverage curve, the mean error rate: 0 best (Geifman & El-Yaniv 2017)."""
         return float(np.mean(1 - self.accuracy))
 
 
@@ -47,7 +47,7 @@ def confusion(labels: Labels, predicted: Labels) -> NDArray[np.int64]:
 
 
 def accuracy(labels: Labels, predicted: Labels) -> float:
-    """Share of the faces whose emotion was named right."""
+    """Share of correct predictions."""
     _check(labels, predicted)
     return float(np.mean(labels == predicted))
 
@@ -115,7 +115,7 @@ def ece(probabilities: Floats, labels: Labels, bins: int = 15) -> float:
 
 
 def coverage(probabilities: Floats, labels: Labels) -> Coverage:
-    """What leaving the least sure faces without an answer gains; faces as sure as each other keep their order."""
+    """Accuracy by share of the most confident faces; faces of equal confidence keep their order."""
     _check(labels, probabilities)
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
     answered = np.arange(1, len(labels) + 1)
@@ -125,7 +125,7 @@ def coverage(probabilities: Floats, labels: Labels) -> Coverage:
 
 
 def answered_above(probabilities: Floats, labels: Labels, limit: float) -> dict[str, Any]:
-    """Share answered and accuracy where only a confidence of at least `limit` is an answer; None without such faces."""
+    """Coverage and accuracy of the predictions with a confidence of at least `limit`; accuracy None without any."""
     _check(labels, probabilities)
     sure, right = probabilities.max(axis=1) >= limit, probabilities.argmax(axis=1) == labels
     k, n = int(np.sum(right & sure)), int(np.sum(sure))
@@ -189,9 +189,10 @@ def bootstrap_difference(
 
 
 def mcnemar(labels: Labels, a: Labels, b: Labels, *, mid: bool = False) -> float:
-    """Exact two-sided p-value that predictions `a` and `b` are equally often right (McNemar 1947).
+    """Exact two-sided p-value that predictions `a` and `b` are equally often correct (McNemar 1947).
 
-    `mid` counts the observed split by half: less conservative where the two seldom differ (Fagerland et al. 2013).
+    `mid` gives the mid-p value, which counts the observed split by half: less conservative where the two seldom differ
+    (Fagerland et al. 2013).
     """
     from scipy.stats import binom, binomtest
 
@@ -204,7 +205,7 @@ def mcnemar(labels: Labels, a: Labels, b: Labels, *, mid: bool = False) -> float
 
 
 def discordant(labels: Labels, a: Labels, b: Labels) -> tuple[int, int]:
-    """Faces that only `a` names right, and faces that only `b` names right."""
+    """Number of faces that only `a` classifies correctly, and that only `b` does."""
     _check(labels, a)
     _check(labels, b)
     return int(np.sum((a == labels) & (b != labels))), int(np.sum((b == labels) & (a != labels)))

@@ -1,4 +1,4 @@
-"""The trained models side by side: what each, or several together, answer to a split's faces looked at in some way."""
+"""Predictions of trained models or their ensembles on a split, with or without test-time augmentation (TTA)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Probabilities = NDArray[np.floating[Any]]
 
 @dataclass
 class ModelPredictions:
-    """Models by family and the faces they are asked about; answers are kept, for several exams ask the same."""
+    """Models by family and the splits to predict; predictions are cached, as several scores use the same ones."""
 
     paths: Mapping[str, Path]
     splits: dict[str, Split] = field(default_factory=dict)
@@ -39,18 +39,18 @@ class ModelPredictions:
         return np.asarray(np.mean([self._one(family, split, tta) for family in families], axis=0))
 
     def score_on_validation(self, families: Sequence[str], params: Params, tta: Tta = NO_TTA) -> dict[str, Any]:
-        """Scores on clean validation faces, and on all of them, of one family or of several together."""
+        """Scores of a family or ensemble on validation faces that are not in training, and on all validation faces."""
         return scores.clean_first(self.probabilities(families, "validation", tta), self.splits["validation"], params)
 
     def calibrated(self, families: Sequence[str], tta: Tta) -> tuple[Probabilities, float]:
-        """Probabilities of the test faces, and their temperature, which clean validation faces gave the same way."""
+        """Calibrated test probabilities, and the temperature fitted on leak-free validation faces with the same TTA."""
         validation = self.splits["validation"]
         on_validation = self.probabilities(families, "validation", tta)[~validation.leaked]
         temperature = fit_temperature(on_validation, validation.labels[~validation.leaked])
         return apply_temperature(self.probabilities(families, "test", tta), temperature), temperature
 
     def score_on_test(self, families: Sequence[str], tta: Tta, params: Params) -> dict[str, Any]:
-        """Test scores of families together, looked at in a way, with the cost of that."""
+        """Test scores of a family or ensemble with `tta`, and its cost in passes."""
         answers, temperature = self.calibrated(families, tta)
         cost = tta.as_report() | {"passes": tta.passes * len(families), "temperature": temperature}
         return scores.with_and_without_leaks(answers, self.splits["test"], params) | cost
@@ -63,5 +63,5 @@ class ModelPredictions:
 
 
 def floats(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Faces as the networks take them."""
+    """Faces as float32, the networks' input type."""
     return np.ascontiguousarray(images, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The numbers by which answers are judged: accuracy with its interval, calibration, and what being unsure is worth."""
+"""Score predictions: accuracy with intervals, calibration, selective prediction and label agreement."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
@@ -14,11 +14,11 @@ from mien.evaluation import metrics
 Probabilities = NDArray[np.floating[Any]]
 
 SHARES = tuple(share / 10 for share in range(10, 0, -1))
-"""Coverages at which the curve is told in numbers."""
+"""Coverages at which the risk-coverage curve is reported."""
 
 
 def score(probabilities: Probabilities, labels: NDArray[np.int64], params: Params) -> dict[str, Any]:
-    """Every number by which a set of answers `(n, 7)` is judged."""
+    """All scores of the predicted probabilities `(n, 7)`."""
     predicted, n = probabilities.argmax(axis=1), len(labels)
     scores = {
         "n": n,
@@ -36,7 +36,7 @@ def score(probabilities: Probabilities, labels: NDArray[np.int64], params: Param
 
 
 def calibration(probabilities: Probabilities, labels: NDArray[np.int64], params: Evaluate) -> dict[str, float]:
-    """How far the probabilities can be believed."""
+    """Calibration of the probabilities: NLL, Brier score and ECE."""
     return {
         "nll": metrics.nll(probabilities, labels),
         "brier": metrics.brier(probabilities, labels),
@@ -45,22 +45,22 @@ def calibration(probabilities: Probabilities, labels: NDArray[np.int64], params:
 
 
 def with_and_without_leaks(probabilities: Probabilities, split: Split, params: Params) -> dict[str, Any]:
-    """Scores on the whole split, as everyone publishes, and under `without_leaks` on faces never trained on."""
+    """Scores on the whole split, as usually published, and under `without_leaks` on faces that are not in training."""
     clean = ~split.leaked
     without = score(probabilities[clean], split.labels[clean], params)
     return {**score(probabilities, split.labels, params), "without_leaks": without}
 
 
 def clean_first(probabilities: Probabilities, split: Split, params: Params) -> dict[str, Any]:
-    """Scores on the faces that were not also trained on; `with_leaks` on all of them."""
-    # A face seen in training is known by heart: counting it would favour the family that memorises best.
+    """Scores on the faces that are not also in training; `with_leaks` on all of them."""
+    # Faces that are also in training may be memorised: counting them would favour the family that overfits most.
     clean = ~split.leaked
     scores = score(probabilities[clean], split.labels[clean], params)
     return {**scores, "with_leaks": score(probabilities, split.labels, params)}
 
 
 def uncertainty(probabilities: Probabilities, split: Split, below: float) -> dict[str, Any]:
-    """What the answer `uncertain` is worth: accuracy of the rest at the limit `below`, and at ten coverages."""
+    """Accuracy without the faces marked `uncertain` (confidence under `below`), and at ten coverages."""
     curve = metrics.coverage(probabilities, split.labels)
     clean = ~split.leaked
     rows = [max(1, round(share * len(split))) - 1 for share in SHARES]
@@ -79,7 +79,7 @@ def uncertainty(probabilities: Probabilities, split: Split, below: float) -> dic
 def label_agreement(
     probabilities: Probabilities, split: Split, plurality: NDArray[np.int64], nobody: int
 ) -> dict[str, Any]:
-    """Accuracy by the data's own labels, by FER+'s, and by either, on the faces on which FER+'s voters settled."""
+    """Accuracy by FER-2013's labels, by FER+'s, and by either, on the faces with a FER+ plurality label."""
 
     def told(chosen: NDArray[np.bool_]) -> dict[str, Any]:
         predicted, own, other = probabilities[chosen].argmax(axis=1), split.labels[chosen], plurality[chosen]
@@ -102,9 +102,9 @@ def label_agreement(
 
 
 def by_recipe(trained: Mapping[str, Mapping[str, Any]]) -> list[dict[int, str]]:
-    """Families by seed, in groups that were trained with the same values of everything else.
+    """Families by seed, grouped by recipe: those of a group differ in nothing but the seed.
 
-    Students that start from different seeds of one recipe share theirs.
+    Students initialised from teachers of one recipe with different seeds belong to one group.
     """
     groups: dict[str, dict[int, str]] = {}
     for family, content in trained.items():
@@ -116,7 +116,7 @@ def by_recipe(trained: Mapping[str, Mapping[str, Any]]) -> list[dict[int, str]]:
 
 
 def spread(scores: Sequence[Mapping[str, Any]], keys: Sequence[str] = ("accuracy", "macro_f1", "uar", "ece")) -> Any:
-    """Mean and sample standard deviation of each number over trainings that differ in nothing but their seed."""
+    """Mean and sample standard deviation of each number over trainings that differ only in their seed."""
     return {key: mean_and_deviation([float(one[key]) for one in scores]) for key in keys}
 
 

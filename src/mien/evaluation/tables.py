@@ -1,4 +1,4 @@
-"""An evaluation as files for programs: CSV for `dvc plots`, and the classification report as text."""
+"""Write an evaluation's tables: CSV for `dvc plots`, and the classification report as text."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,17 +15,17 @@ from mien.files import write_file, write_text
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate")
 POINTS = 200
-"""Rows of a coverage curve: more would not be seen."""
+"""Rows of a coverage curve: more would not be visible."""
 
 
 def confusion(path: Path, labels: NDArray[Any], predicted: NDArray[Any]) -> None:
-    """A row a face: the actual and the predicted emotion."""
+    """One row per face: the actual and the predicted emotion."""
     named = ((EMOTIONS[label], EMOTIONS[answer]) for label, answer in zip(labels, predicted, strict=True))
     _write_csv(path, ("actual", "predicted"), named)
 
 
 def reliability(path: Path, before: Reliability, after: Reliability) -> None:
-    """A row a bin of confidence: the accuracy in it, as trained and with temperature."""
+    """One row per confidence bin: its accuracy, as trained and with temperature."""
     middles = (before.edges[1:] + before.edges[:-1]) / 2
     bins = (
         (f"{middle:.4f}", *(f"{curve.accuracy[i]:.4f}" if curve.count[i] else "" for curve in (before, after)))
@@ -42,7 +42,7 @@ def coverage(path: Path, curve: Coverage) -> None:
 
 
 def robustness(path: Path, found: Mapping[str, Any]) -> None:
-    """A row a corruption and severity; severity 0 is the face as it is."""
+    """One row per corruption and severity; severity 0 is the uncorrupted face."""
     rows = [
         (name, severity, result["level"], f"{result['accuracy']:.4f}", f"{result['macro_f1']:.4f}")
         for name, severities in found["corruptions"].items()
@@ -52,7 +52,7 @@ def robustness(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def learning_curve(path: Path, history: Mapping[str, Sequence[float]]) -> None:
-    """A row an epoch."""
+    """One row per epoch."""
     columns = [name for name in CURVES if history.get(name)]
     epochs = range(1, len(history["loss"]) + 1)
     _write_csv(path, ("epoch", *columns), zip(epochs, *(history[name] for name in columns), strict=True))

@@ -34,7 +34,9 @@ class Tta:
     def __post_init__(self) -> None:
         """Refuse what is no way. Raises MienError."""
         if self.tta not in get_args(TtaName):
-            raise MienError(f"The way to look at faces is {self.tta!r}, expected one of {', '.join(get_args(Tta))}.")
+            raise MienError(
+                f"The test-time augmentation is {self.tta!r}, expected one of {', '.join(get_args(TtaName))}."
+            )
         smallest, largest = SIDES.get(self.tta, (FACE_SIZE, FACE_SIZE))
         if not self.crops or not all(smallest <= crop <= largest for crop in self.crops):
             wanted = f"one or more sides of {smallest} to {largest} pixels"

@@ -1,1 +1,1 @@
-"""What learns: networks, training, search."""
+"""Networks, training, distillation and hyperparameter search."""

@@ -1,4 +1,4 @@
-"""Random views of training faces, computed in the graph by any Keras backend."""
+"""Random augmentation of training faces, computed in the graph by any Keras backend."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ Tensor = Any
 
 
 class Augment(keras.layers.Layer):  # type: ignore[misc]
-    """Faces `(n, h, w, 1)` in [0, 255] → as many, each changed by its own draw; the identity outside training.
+    """Faces `(n, h, w, 1)` in [0, 255] → as many, each randomly augmented; the identity outside training.
 
     Flip, rotation, shift and zoom are one affine map, so that a face is interpolated once and not four times.
     """

@@ -15,8 +15,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """One epoch of shuffled faces: the same seed and epoch give the same batches, also after a restart."""
 
     def __init__(self, split: Split, recipe: Training, seed: int, epoch: int) -> None:
-        # Threads of Keras' own, because with one worker it hands the faces to a tf.data prefetcher that tunes itself,
-        # whose end waits for the tuner's next look: after 10, 20 or 41 s, so that epochs last as long as that.
+        # Two workers use Keras' own threads. One would use a tf.data prefetcher, which waits for its autotuner at the
+        # end of every epoch: 10, 20 or 41 s.
         super().__init__(workers=2)
         self.split, self.recipe = split, recipe
         random = np.random.default_rng((seed, epoch))
@@ -29,11 +29,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self.mixes = random.beta(recipe.mixup, recipe.mixup, len(self)) if recipe.mixup else np.ones(len(self))
 
     def __len__(self) -> int:
-        # The last, shorter batch is left out: its noisy statistics would be the epoch's last word on batch norm.
+        # The last, shorter batch is dropped: its noisy statistics would be the epoch's last update of batch norm.
         return max(1, len(self.split) // self.recipe.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Floats, Floats, Floats]:
-        """Faces `(b, 48, 48, 1)` in [0, 255], one-hot answers `(b, 7)` and loss weights `(b,)`."""
+        """Faces `(b, 48, 48, 1)` in [0, 255], one-hot targets `(b, 7)` and loss weights `(b,)`."""
         size = self.recipe.batch_size
         rows = self.order[index * size : (index + 1) * size]
         faces = self.split.images[rows].astype(np.float32)

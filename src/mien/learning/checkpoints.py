@@ -1,4 +1,4 @@
-"""How far a training has come, kept after every epoch so that a kill loses no more than one."""
+"""Checkpoint a training after every epoch, so that a kill loses at most one epoch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ Weights = list[NDArray[np.generic]]
 
 @dataclass
 class State:
-    """How far a training has come; `best` is the epoch (from 1) of the highest validation macro-F1."""
+    """Progress of a training; `best` is the epoch (from 1) of the highest validation macro-F1."""
 
     fingerprint: str
     epoch: int = 0
@@ -43,7 +43,7 @@ class Checkpoints:
         self.folder = folder
 
     def resume(self, learner: keras.Model, fingerprint: str) -> State:
-        """Load the last epoch into `learner` where it belongs to the same plan, else start anew.
+        """Load the last epoch into `learner` if it has the same fingerprint, else start anew.
 
         Raises MienError for a file that is damaged or of another version's networks.
         """
@@ -56,7 +56,7 @@ class Checkpoints:
         return state
 
     def keep(self, learner: keras.Model, best: Weights, state: State) -> None:
-        """Write the epoch's weights and optimiser, then the state, then remove what neither needs."""
+        """Write the epoch's weights and optimiser, then the state, then remove older files."""
         write_file(self._path("last", state.epoch), learner.save_weights)
         if state.best == state.epoch:
             write_file(self._path("best", state.best), lambda path: np.savez(path, *best))

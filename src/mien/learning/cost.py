@@ -1,4 +1,4 @@
-"""What one answer of a network costs."""
+"""Compute cost of one prediction."""
 
 from math import prod
 
@@ -12,6 +12,6 @@ def macs(network: keras.Model) -> int:
         if isinstance(layer, keras.Model):
             total += macs(layer)
         elif hasattr(layer, "kernel"):
-            # Every weight of a kernel is used once at each place of the output.
+            # Every weight of a kernel is used once at each position of the output.
             total += prod(layer.kernel.shape) * prod(layer.output.shape[1:-1])
     return total

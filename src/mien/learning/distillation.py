@@ -1,4 +1,4 @@
-"""A student's second source of truth: what its teachers answer to the very faces that it sees."""
+"""Knowledge distillation: a loss between teacher and student probabilities for the same augmented faces."""
 
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -15,19 +15,19 @@ from mien.learning.normalisation import fused
 Tensor = Any
 
 SMALLEST = 1e-7
-"""A probability of zero counts as this much, so that its logarithm has a gradient."""
+"""Added to probabilities before the logarithm, which is infinite at zero."""
 
 
 @dataclass(frozen=True)
 class Teachers:
-    """The recipe, and each teacher's model.keras once."""
+    """A distillation recipe, and its teachers' model.keras files without duplicates."""
 
     recipe: DistillationRecipe
     files: tuple[Path, ...]
 
     @classmethod
     def of(cls, recipe: DistillationRecipe, models: Path) -> "Teachers":
-        """The teachers of `recipe` in the folder of trained models; a missing one is named with its command."""
+        """The teachers of `recipe` in the folder of trained models; a missing one raises MienError."""
         files = tuple(models / name / "model.keras" for name in dict.fromkeys(recipe.teachers))
         for path in files:
             if not path.is_file():
@@ -35,12 +35,12 @@ class Teachers:
         return cls(recipe, files)
 
     def to_dict(self) -> dict[str, Any]:
-        """What the reports tell: the recipe, with every teacher's file by its digest."""
+        """The recipe for reports and fingerprints, with the SHA-256 of every teacher's file."""
         digests = {path.parent.name: sha256(path.read_bytes()).hexdigest() for path in self.files}
         return {**asdict(self.recipe), "teachers": digests}
 
     def begin(self, student: keras.Model) -> None:
-        """Give the student the weights of the teacher that it starts from, if there is one."""
+        """Initialise the student with the weights of the teacher `recipe.start`, if one is set."""
         if not self.recipe.start:
             return
         path = next(path for path in self.files if path.parent.name == self.recipe.start)
@@ -54,13 +54,13 @@ class Teachers:
 
 
 class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
-    """Faces and the student's answers to them → the answers; while training, adds the teachers' part of the loss.
+    """Faces and student probabilities → the probabilities unchanged; adds the distillation loss while training.
 
-    The teachers look at the augmented faces themselves, because their answers to plain faces that they were trained on
-    are no more than the labels (Beyer et al. 2022). They take the faces of a batch in turn: the gradient is that of
-    their mean answer on average over the epochs, at the cost of one teacher. The loss is Kullback and Leibler's
-    divergence of the softened answers, times the temperature's square, which keeps gradients in scale (Hinton et al.
-    2015). `precision` is the policy that the teachers compute in, up to their probabilities.
+    The teachers predict the augmented faces, because their predictions for the plain faces they were trained on are
+    little more than the labels (Beyer et al. 2022). The faces of a batch are divided among the teachers in turn: over
+    the epochs the mean gradient is that of the teachers' mean loss, at the cost of one teacher. The loss is the
+    Kullback-Leibler divergence of the softened probabilities, times the squared temperature, which keeps gradients in
+    scale (Hinton et al. 2015). `precision` is the dtype policy of the teachers' layers except the last.
     """
 
     def __init__(self, teachers: Teachers, precision: str) -> None:
@@ -92,5 +92,5 @@ def _teacher(path: Path, precision: str) -> keras.Model:
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
-    """Probabilities of the same logits divided by `temperature`."""
+    """Probabilities with their logits divided by `temperature`."""
     return ops.softmax(ops.log(probabilities + SMALLEST) / temperature)

@@ -1,4 +1,4 @@
-"""What the machine offers a training: precision, devices, and their description for the reports."""
+"""Detect and set up the hardware for training: precision, devices, and their description for reports."""
 
 import os
 import platform
@@ -35,17 +35,17 @@ def start() -> None:
 
 
 def gpus() -> list[str]:
-    """Names of the GPUs that the Keras backend sees."""
+    """Names of the GPUs visible to the Keras backend."""
     import keras
 
     try:
         return [str(device) for device in keras.distribution.list_devices("gpu")]
-    except RuntimeError:  # JAX's answer where there is none
+    except RuntimeError:  # JAX raises this without a GPU
         return []
 
 
 def tensorflow_on_cpu() -> bool:
-    """Whether TensorFlow computes, and has no GPU to do it."""
+    """Whether the backend is TensorFlow without a GPU."""
     import keras
 
     return bool(keras.backend.backend() == "tensorflow" and not gpus())
@@ -98,7 +98,7 @@ def seed_everything(seed: int) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, GPUs, Keras backend and versions, as the reports tell them."""
+    """Processor, cores, GPUs, Keras backend and versions, for reports."""
     import keras
 
     return {

@@ -1,4 +1,4 @@
-"""Batch normalisation in one kernel, where a processor trains with TensorFlow."""
+"""Fused batch normalisation for training with TensorFlow on a CPU."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Keras' layer over maps `(n, h, w, c)`, as one operation of TensorFlow's instead of a dozen.
 
     Statistics are float32, as in Keras' layer; bfloat16 maps are read and written as they are instead of as float32.
-    The moving variance is Bessel's unbiased one: larger by one part in n·h·w. The name is Keras' own because that is
-    what a checkpoint's weights stand under, wherever it was written.
+    The moving variance is Bessel's unbiased one: larger by one part in n·h·w. The class is named as in
+    Keras because checkpoints store weights under that name.
     """
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:  # noqa: ARG002
@@ -45,9 +45,9 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 def fused(network: keras.Model) -> keras.Model:
-    """The network, with fused batch normalisation wherever that is quicker; its weights stay.
+    """The network, with fused batch normalisation wherever that is quicker, and the same weights.
 
-    On GPUs and with JAX it is the network itself: there the compiler fuses.
+    On GPUs and with JAX it is returned unchanged: there the compiler fuses.
     """
     if not hardware.tensorflow_on_cpu():
         return network

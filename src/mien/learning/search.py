@@ -16,10 +16,10 @@ STORAGE_VARIABLE = "OPTUNA_STORAGE"
 Pruned = optuna.TrialPruned
 
 ENOUGH = 5
-"""Finished trials without which any split of their variance would be chance."""
+"""Fewest finished trials for which importances are computed."""
 
 NOTHING: dict[str, Any] = {"best": {"value": None, "params": {}}, "trials": []}
-"""What a search without a space finds."""
+"""Result of a search with an empty search space."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Trial:
     optuna_trial: optuna.Trial
 
     def should_prune(self, step: int, score: float) -> bool:
-        """Report a score after `step` epochs; true where the trial trails the median and should raise Pruned."""
+        """Report a score after `step` epochs to Optuna; true if the trial should be pruned (raise Pruned)."""
         self.optuna_trial.report(score, step)
         return self.optuna_trial.should_prune()
 
@@ -47,9 +47,9 @@ def search(
     budget: Tune,
     seed: int,
 ) -> dict[str, Any]:
-    """Maximise `objective` over `space` until the budget is spent; a study of the same name is carried on.
+    """Maximise `objective` over `space` until the budget is spent; a study of the same name is resumed.
 
-    The first trial takes the values of `start`, so that a search never ends below the recipe it began with. Answers
+    The first trial takes the values of `start`, so that a search never ends below the recipe it began with. Returns
     `best` (value and params; both empty where no trial finished) and `trials`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -69,7 +69,7 @@ def search(
 def importances(name: str, budget: Tune, seed: int) -> dict[str, float]:
     """How much of the scores' variance each searched value explains (fANOVA, Hutter et al. 2014), largest first.
 
-    Sums to 1; empty where fewer than ENOUGH trials finished or all scored alike, for then nothing can be told.
+    Sums to 1; empty where fewer than ENOUGH trials finished or all scored alike.
     """
     study = optuna.load_study(study_name=name, storage=_storage(_address(budget)))
     scores = [trial.value for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))]
@@ -88,10 +88,10 @@ def _study(name: str, budget: Tune, seed: int) -> optuna.Study:
     address = _address(budget)
     study = optuna.create_study(study_name=name, storage=_storage(address), direction="maximize", load_if_exists=True)
     if address.startswith("journal:"):
-        # A journal serves one process at a time here: what still runs was killed, and would never end.
+        # A journal is used by one process at a time here, so trials that are still RUNNING were killed.
         for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    # The seed moves on with the study, or a resumed search would draw its first values again.
+    # The seed advances with the trials, or a resumed search would sample its first values again.
     drawn = len(study.trials)
     study.sampler = optuna.samplers.TPESampler(seed=seed + drawn, n_startup_trials=budget.startup_trials)
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=budget.startup_trials, n_warmup_steps=1)

@@ -1,4 +1,4 @@
-"""Compile, fit, resume: Keras and NumPy only, so that a training runs on any GPU box."""
+"""Compile, fit and resume a training with Keras and NumPy only, so that it runs on any GPU machine."""
 
 import json
 import time
@@ -32,9 +32,9 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a training's outcome; leaked validation rows are left out of `validation`.
+    """Everything that determines a training's outcome; leaked validation rows are left out of `validation`.
 
-    A student has `teachers`.
+    `teachers` is set for students only.
     """
 
     architecture: Architecture
@@ -54,7 +54,7 @@ class Plan:
         seed: int,
         teachers: Teachers | None = None,
     ) -> "Plan":
-        """The plan on what the recipe takes of these splits."""
+        """The plan on at most `recipe.max_rows` training rows (0: all) and the leak-free validation rows."""
         chosen = training.stratified(recipe.max_rows, seed)
         return cls(architecture, recipe, chosen, validation.without_leaks(), seed, teachers)
 
@@ -65,17 +65,17 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What a checkpoint must share with the training that would carry it on."""
+        """Hash of all that a checkpoint must share with the training that resumes it."""
         data = digest([self.training, self.validation])
         parts = [asdict(self.architecture), asdict(self.recipe), self.seed, self.precision, data]
-        # Only where there are any, so that the checkpoints of all other trainings keep their fingerprint.
+        # Only with teachers, so that checkpoints of trainings without them keep their fingerprint.
         parts += [self.teachers.to_dict()] if self.teachers else []
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trained network with its best epoch's weights, and how it came about."""
+    """A trained network with its best epoch's weights, its history and speed."""
 
     network: keras.Model
     state: State
@@ -85,7 +85,7 @@ class Result:
 def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None = None, bar: bool = False) -> Result:
     """Train, and keep the epoch of the highest validation macro-F1.
 
-    With `checkpoints` every epoch is kept there, and the same plan carries on where it stopped. `on_epoch(epoch,
+    With `checkpoints` every epoch is saved there, and the same plan resumes after the last one. `on_epoch(epoch,
     numbers)` may raise to end the training early; `bar` shows a progress bar.
     """
     hardware.seed_everything(plan.seed)
@@ -123,14 +123,14 @@ def predict(network: keras.Model, split: Split) -> NDArray[np.float32]:
     # JAX divides a batch among GPUs only where it divides evenly.
     gpus = max(1, len(hardware.gpus()))
     rows, size = np.arange(len(split) + -len(split) % gpus) % len(split), 512 // gpus * gpus
-    # Not `predict`, which feeds through tf.data and waits for its tuner in the end (see Batches).
+    # Not Keras' `predict`, which uses tf.data and waits for its autotuner at the end (see Batches).
     batches = (split.images[rows[start : start + size]] for start in range(0, len(rows), size))
     answers = [network.predict_on_batch(faces.astype(np.float32)) for faces in batches]
     return np.asarray(np.concatenate(answers)[: len(split)], np.float32)
 
 
 def in_float32(result: Result, architecture: Architecture) -> Result:
-    """The same weights in float32 on one device, however they were trained: what is kept, judged and served."""
+    """The same weights as a float32 network on one device, the one that is saved, evaluated and served."""
     network = models.build(architecture)
     network.set_weights(result.network.get_weights())
     return replace(result, network=network)
@@ -140,12 +140,12 @@ def export(network: keras.Model, path: Path) -> None:
     """Write a network in float32 as ONNX: faces `(n, 48, 48, 1)` float32 → probabilities `(n, 7)`, n free."""
     network(np.zeros((1, *network.input_shape[1:]), np.float32), training=False)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)  # Keras asks NumPy for a relic
+        warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)  # Keras uses np.object
         write_file(path, lambda target: network.export(str(target), format="onnx", verbose=False))
 
 
 def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
-    """The network, and the learner around it that augments and is fitted."""
+    """The network, and the compiled model around it that adds augmentation and distillation for training."""
     keras.config.set_dtype_policy(plan.precision)
     try:
         network = fused(models.build(plan.architecture))
@@ -164,28 +164,28 @@ def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=False if hardware.tensorflow_on_cpu() else "auto",  # XLA halves TensorFlow's speed on a CPU
     )
-    # TensorFlow traces a step anew when the first one made variables: with ResNet-50 that is 18 s of 45.
+    # TensorFlow retraces the train step if the first one created variables: 18 s of 45 with ResNet-50.
     learner.optimizer.build(learner.trainable_variables)
     return network, learner
 
 
 class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
-    """The weights of an epoch's last step: `fit` ends with the optimiser's averages in their place, if it keeps any."""
+    """Keeps the weights of an epoch's last step, which `fit` replaces at its end by the optimiser's EMA, if used."""
 
     def on_epoch_end(self, *_: Any) -> None:
-        """Take a copy of them."""
+        """Copy the weights if the optimiser uses EMA."""
         variables = self.model.trainable_variables if self.model.optimizer.use_ema else []
         self.weights = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
 
     def restore(self) -> None:
-        """Put them back, because the averages are to be judged and kept, but not trained on."""
+        """Restore the weights: EMA weights are validated and saved, but not trained further."""
         for variable, weights in zip(self.model.trainable_variables, self.weights, strict=False):
             variable.assign(weights)
 
 
 def _fit_epoch(learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep) -> dict[str, float]:
     for number, generator in enumerate(_generators(learner)):
-        # Draws depend on the epoch and not on what was drawn before, so that a resumed training draws the same.
+        # Random states depend only on seed and epoch, so that a resumed training repeats the same augmentation.
         generator.state.assign(np.array([plan.seed + number, state.epoch], dtype=generator.state.dtype))
     if plan.recipe.schedule == "plateau":
         learner.optimizer.learning_rate = plan.recipe.learning_rate * plateau(state.history.get("val_macro_f1", []))

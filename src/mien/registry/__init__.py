@@ -1,1 +1,1 @@
-"""What is kept and trusted: runs, model versions, aliases, provenance."""
+"""MLflow runs, model versions, aliases, cards and provenance."""

@@ -1,4 +1,4 @@
-"""What a card is made of, and its two forms: Markdown, and one HTML page that opens offline and prints."""
+"""The parts of a card, and its two formats: Markdown, and one HTML page that opens offline and prints."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ TO = "\u00a0to\u00a0"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the cards are written from: the stages' reports, the prepared data's own description, and the lineage."""
+    """Inputs of the cards: the stages' reports, the prepared data's description, and the lineage."""
 
     evaluation: Mapping[str, Any]
     promotion: Mapping[str, Any]
@@ -26,13 +26,13 @@ class Facts:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the faces were drawn, so that no number here says anything of real ones."""
+        """Whether the faces are synthetic, so that no score here applies to real ones."""
         return bool(self.evaluation["data"]["synthetic"])
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a head; `bars` in [0, 1] draws one beside each row, `code` sets digests apart."""
+    """Rows of text under a head; `bars` in [0, 1] draws one beside each row, `code` sets the last column as code."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]

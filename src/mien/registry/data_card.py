@@ -1,4 +1,4 @@
-"""The data card: where the faces come from, what was taken out, what is doubtful about them."""
+"""Write the data card: origin of the faces, exclusions and known issues."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ ORIGINS: Mapping[str, Sequence[str]] = {
         "show that the pipeline works and stand for nothing else.",
     ),
 }
-"""What is known of a data set's making, by the beginning of its name."""
+"""Origin of a data set, by the prefix of its name."""
 
 UNKNOWN = "Nothing is known here of how these faces were gathered and labelled, or whether those shown agreed."
 

@@ -14,12 +14,12 @@ BENTO, BATCH = "bento.", "batch."
 """Prefixes of version tags: `bento.<version>` = its tag, `batch.<file>` = its md5; one tag each, so none is lost."""
 
 SHORTEST = 6
-"""Fewest digits of a digest, as Git and people shorten them."""
+"""Fewest digits of an abbreviated digest or commit."""
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where one version comes from and what was made of it; `matched` says what the question hit."""
+    """Where one version comes from and what was made of it; `matched` names the fields that matched the query."""
 
     version: str
     matched: str
@@ -42,7 +42,7 @@ class Lineage:
 
 
 def tags(family: str, root: Path = Path()) -> dict[str, str]:
-    """What `promote` writes on a version, so that all this can be found again; what is not known has no tag."""
+    """Lineage tags that `promote` sets on a version; unknown values get no tag."""
     found = {
         "dvc.data": provenance.data_hash(root),
         "dvc.lock": provenance.lock_hash(family, root),
@@ -53,12 +53,12 @@ def tags(family: str, root: Path = Path()) -> dict[str, str]:
 
 
 def bento_tags(tag: str) -> dict[str, str]:
-    """What `package` writes on the version that a Bento was made of."""
+    """Tag that `package` sets on the version that a Bento was built from."""
     return {f"{BENTO}{tag.partition(':')[2]}": tag}
 
 
 def trace(name: str, question: str) -> list[Lineage]:
-    """Every version of the model `name` that a Bento's tag, version, alias, digest, commit or file points to.
+    """Every version of the model `name` that matches a Bento's tag, version, alias, digest, commit or file.
 
     Raises MienError where nothing does.
     """
@@ -79,7 +79,7 @@ def trace(name: str, question: str) -> list[Lineage]:
 
 
 def matched(version: versions.Version, asked: str) -> str:
-    """What of a version answers to `asked`; empty if nothing does."""
+    """Names of the version's fields that match the query `asked`; empty if none does."""
     if asked == version.version:
         return "version"
     digests = {**version.tags, "run_id": version.run_id}

@@ -1,4 +1,4 @@
-"""What a tracking server did not take when it was told: kept on disk until it does."""
+"""Outbox of metrics that the tracking server did not accept: kept on disk until they are sent."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from mien.files import read_json, write_json
 
 FOLDER = Path("mlflow-unsent")
 PAUSE = 60.0
-"""Seconds between attempts: a server that hangs would cost each epoch of a training its timeout."""
+"""Seconds between attempts, so that a hanging server does not cost every epoch its timeout."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One number of a run, at the time (ms since 1970) and step that it belongs to."""
+    """One metric value of a run, with its time (ms since 1970) and step."""
 
     key: str
     value: float
@@ -23,7 +23,7 @@ class Point:
 
 
 class MetricsOutbox:
-    """The points of one run that are still to be sent; a run that is opened again finds those of before."""
+    """Unsent metrics of one run; a reopened run loads those it left on disk."""
 
     def __init__(self, run_id: str, folder: Path = FOLDER) -> None:
         self.path = folder.absolute() / f"{run_id}.json"
@@ -32,17 +32,17 @@ class MetricsOutbox:
         self._again = 0.0
 
     def due(self) -> bool:
-        """Whether it is time for an attempt."""
+        """Whether the next attempt is due."""
         return time.monotonic() >= self._again
 
     def keep(self, points: Sequence[Point]) -> None:
-        """Hold points for later."""
+        """Store points on disk for the next attempt."""
         self.points += points
         self._again = time.monotonic() + PAUSE
         write_json(self.path, {"points": [asdict(point) for point in self.points]})
 
     def send(self, log: Callable[[Sequence[Point]], None]) -> None:
-        """Send what there is by `log`; what it raises leaves everything as it was."""
+        """Send all points with `log`; if it raises, the outbox keeps them."""
         if self.points:
             log(self.points)
             self.points = []

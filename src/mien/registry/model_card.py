@@ -1,4 +1,4 @@
-"""The model card: what a version is for, what it must not be used for, what it scored and where it comes from."""
+"""Write the model card: a version's intended use, misuse, scores and origin."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ WATTS_A_CORE = 10
 """Assumed for the estimate of energy: package and memory of a busy server, shared out among its cores."""
 
 TINY = 0.001
-"""A p-value below this is told as such."""
+"""A p-value below this is shown as such."""
 
 USES = (
     "Research and teaching about facial-expression classification, with its uncertainty.",
@@ -47,7 +47,7 @@ LIMITS = (
 
 
 def make(facts: Facts) -> Card:
-    """Write the card of the version that was judged."""
+    """Write the card of the version that the promotion gate evaluated."""
     promotion, evaluation = facts.promotion, facts.evaluation
     serves = bool(promotion["champion"]) and promotion["champion"]["version"] == promotion["version"]
     return Card(
@@ -60,7 +60,7 @@ def make(facts: Facts) -> Card:
 
 
 def summary(facts: Facts) -> str:
-    """A few lines for the registry's own page, which takes no more than 5,000 characters."""
+    """A few lines for the version's description in MLflow, which takes at most 5,000 characters."""
     test, data = facts.evaluation["test"], facts.evaluation["data"]["name"]
     drawn = " The faces are drawn: the numbers say nothing of real ones." if facts.synthetic else ""
     return (
@@ -113,7 +113,7 @@ def _short(facts: Facts) -> Section:
 
 
 def _network(family: str, training: Mapping[str, Any]) -> str:
-    """Its name and size, its cost where that was counted, and who taught it."""
+    """Family name and parameters, with GMAC and distillation teachers where known."""
     size = f", {training['parameters']:,} parameters" if training else ""
     cost = f", {training['gmac']:.3f} GMAC a face" if "gmac" in training else ""
     teachers = ", ".join(training.get("distil", {}).get("teachers", {}))
@@ -142,7 +142,7 @@ def _results(facts: Facts) -> Section:
 
 
 def _seeds(facts: Facts) -> Iterator[str]:
-    """How far chance moves the scores of this very recipe."""
+    """Test accuracy of each recipe that was trained with several seeds."""
     for group in facts.evaluation.get("seeds", ()):
         if "test" in group:
             parts = {"": group["test"], " without images also in training": group["test"]["without_leaks"]}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,21 +9,7 @@ from numpy.typing import NDArray
 from mien.config.params import Promote
 from mien.emotions import EMOTIONS
 from mien.evaluation import metrics
-
-
-@dataclass(frozen=True)
-class ServedScores:
-    """One version's answers to the validation faces `(n,)` and what was measured beside them."""
-
-    version: str
-    family: str
-    predicted: NDArray[np.int64]
-    macro_f1: float
-    accuracy: float
-    recall: Mapping[str, float]
-    ece: float
-    bytes: int
-    milliseconds: float
+from mien.evaluation.served import ServedScores
 
 
 @dataclass(frozen=True)
@@ -85,19 +70,6 @@ def judge(case: Case, limits: Promote) -> Verdict:
     )
     refused = [complaint for complaint in complaints.values() if complaint]
     return Verdict(not refused, " ".join(refused) or _praise(case, limits), findings)
-
-
-def examine(
-    version: str, family: str, labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], **more: Any
-) -> ServedScores:
-    """Score the probabilities `(n, 7)` as they are served, that is with the version's temperature.
-
-    `more` says `bins` of the calibration error, `bytes` of the file and `milliseconds` for a face.
-    """
-    predicted = probabilities.argmax(axis=1)
-    ece = metrics.ece(probabilities, labels, more.pop("bins"))
-    scores = metrics.macro_f1(labels, predicted), metrics.accuracy(labels, predicted)
-    return ServedScores(version, family, predicted, *scores, metrics.recalls(labels, predicted), ece, **more)
 
 
 def compare(

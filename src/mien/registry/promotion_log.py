@@ -1,12 +1,13 @@
-"""The promotion log, which decides who is champion, and the aliases that follow it.
+"""Append-only promotion log in MLflow, which determines the champion, and the aliases that are set from it.
 
-Each entry is one version of the registered model `<name>-promotions`, made in one request, under a number that the
-store gives out. That is the one thing in MLflow that appends, is ordered and cannot be done half or by two at once;
-tags and aliases are overwritten by the last writer, and runs are ordered by their writers' clocks.
+Each entry is one version of the registered model `<name>-promotions`, created in one request, with a number that the
+store assigns. This is MLflow's only operation that appends, is ordered and is atomic; tags and aliases are overwritten
+by the last writer, and runs are ordered by their writers' clocks.
 
-An entry that moves the champion names the last move that its writer had seen. It stands if that was still the last one
-when the store gave it its number, else it is void. All readers come to the same champion. The aliases are set after
-the entry, from the log: whoever finds them behind sets them, so a crash in between loses nothing.
+An entry that changes the champion (a move) holds the number of the last move that its writer had read. It is valid if
+that was still the last one when the store assigned its number, else it is void, so that all readers get the same
+champion. The aliases are set from the log after the entry; a reader that finds them outdated sets them, so that a crash
+in between loses nothing.
 """
 
 import json
@@ -26,10 +27,10 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the log: `version` was promoted, restored or refused, against the champion of that time.
+    """One entry of the log: `version` was promoted, restored or refused, against the champion of that time.
 
-    `number` and `when` (ms since 1970) are the store's, `after` is the number of the last move the writer had seen,
-    `facts` holds both scores, the tests and what every rule said.
+    `number` and `when` (ms since 1970) are the store's, `after` is the number of the last move the writer had read,
+    `facts` holds both scores, the tests and every rule's result.
     """
 
     kind: Literal["promotion", "rollback", "refusal"]
@@ -46,13 +47,13 @@ class Entry:
 
     @property
     def moves(self) -> bool:
-        """Whether it changes the champion, if it stands."""
+        """Whether the entry changes the champion."""
         return self.kind != "refusal" and not self.void
 
 
 @dataclass(frozen=True)
 class Log:
-    """All entries in order, and what follows from them: the champions in order of succession, and those taken back."""
+    """All entries in order, the champions in order of succession, and those withdrawn by a rollback."""
 
     entries: tuple[Entry, ...] = ()
     succession: tuple[str, ...] = ()
@@ -60,7 +61,7 @@ class Log:
 
     @property
     def champion(self) -> str | None:
-        """The version that is to serve."""
+        """The champion's version."""
         return self.succession[-1] if self.succession else None
 
     @property
@@ -79,7 +80,7 @@ class Log:
 
 
 def fold(entries: Sequence[Entry], adopted: Sequence[str] = ()) -> Log:
-    """What follows from the entries; `adopted` are champions of before the log, who count while it has no move."""
+    """Derive the champions from the entries; `adopted` are champions from before the log, used until its first move."""
     head, succession, judged = 0, list(adopted), list[Entry]()
     withdrawn: dict[str, Entry] = {}
     for entry in entries:
@@ -91,7 +92,7 @@ def fold(entries: Sequence[Entry], adopted: Sequence[str] = ()) -> Log:
             succession = [entry.champion] if entry.champion else []
         head = entry.number
         if entry.kind == "rollback":
-            # Back to where that version served last; one that is out of the succession takes the champion's place.
+            # Back to that version's last place; a version out of the succession replaces the champion.
             places = [place for place, version in enumerate(succession) if version == entry.version]
             keep = places[-1] if places else len(succession) - 1
             withdrawn |= dict.fromkeys(succession[keep:], result)
@@ -109,7 +110,7 @@ def read(name: str) -> Log:
 
 
 def append(name: str, entry: Entry) -> Entry:
-    """Add an entry and answer it as the log has it: with its number, and void where another move came first."""
+    """Append an entry and return it as read back: with its number, and void where another move came first."""
     named = replace(entry, id=uuid4().hex, who=entry.who or provenance.who())
     tags = {key: value for key, value in asdict(named).items() if key not in ("number", "when", "void", "facts")}
     texts = {key: str(value) for key, value in tags.items() if value is not None}
@@ -118,10 +119,10 @@ def append(name: str, entry: Entry) -> Entry:
 
 
 def settle(name: str) -> bool:
-    """Set the aliases as the log has them; answers whether any had to be moved.
+    """Set the aliases from the log; returns whether any had to be changed.
 
-    The log is read again after the last change: had it moved on meanwhile, these aliases might have been set after
-    those of the newer entry. So whoever writes last has seen the newest entry.
+    The log is read again after every change, until nothing is left to change: the writer of the last change has then
+    read the newest entry, even if another process appended one in between.
     """
     moved = False
     for _ in range(TRIES):
@@ -133,13 +134,13 @@ def settle(name: str) -> bool:
 
 
 def challenge(name: str, version: str) -> None:
-    """Point the alias `challenger` to a version that is about to be judged."""
+    """Point the alias `challenger` to a version before the promotion gate evaluates it."""
     if versions.aliases(name).get(CHALLENGER) != version:
         versions.set_alias(name, CHALLENGER, version)
 
 
 def rollback(name: str, why: str, to: str | None = None) -> Entry:
-    """Restore the champion of before, or `to`, one that was champion once; the one taken back stays out.
+    """Restore the previous champion, or the former champion `to`; the present one is withdrawn.
 
     Raises MienError where there is nothing to restore, or where another move came first.
     """
@@ -159,7 +160,7 @@ def rollback(name: str, why: str, to: str | None = None) -> Entry:
 
 
 def _apply(name: str, log: Log) -> bool:
-    """One pass; the new champion's predecessor first, so that a rollback is possible as soon as it serves."""
+    """Set the aliases once; `previous` first, so that a rollback is possible as soon as the new champion serves."""
     known, wanted = versions.aliases(name), {PREVIOUS: log.previous, CHAMPION: log.champion}
     changed = False
     for alias, version in wanted.items():

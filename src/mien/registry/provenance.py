@@ -1,4 +1,4 @@
-"""Where a run comes from: code, data, packages and machine, as flat tags."""
+"""Provenance of a run as flat tags: code, data, packages and machine."""
 
 import getpass
 import hashlib
@@ -15,7 +15,7 @@ PACKAGES = ("mien", "keras", "tensorflow", "jax", "torch", "numpy", "onnx", "opt
 
 
 def tags(root: Path = Path()) -> dict[str, str]:
-    """What is known of commit, data, packages and hardware; what is not known has no tag."""
+    """Tags for commit, data, packages and hardware; unknown values get no tag."""
     found = {"python": platform.python_version(), "hardware": hardware()}
     found |= {"backend": os.environ.get("KERAS_BACKEND", "")}
     found |= {name: version for name in PACKAGES if (version := _version(name))}
@@ -40,17 +40,17 @@ def data_hash(root: Path = Path()) -> str:
             return str(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
         stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
     except (yaml.YAMLError, KeyError, IndexError, TypeError):
-        # A half-merged lock file is DVC's to complain of: a missing tag is no reason to lose a run.
+        # DVC itself reports a half-merged lock file; a missing tag must not fail a run.
         return ""
     used: list[dict[str, Any]] = [dep for stage in stages.values() for dep in stage.get("deps", ())]
     return next((str(dep["md5"]) for dep in used if dep.get("path") == "data/raw" and "md5" in dep), "")
 
 
 def lock_hash(family: str, root: Path = Path()) -> str:
-    """SHA-256 of what dvc.lock says of the stages behind a family's model; empty where it lacks one of them.
+    """SHA-256 of dvc.lock's entries for the stages behind a family's model; empty where one is missing.
 
-    Of those stages only: DVC writes promote and package into the lock after them, so the hash of the whole file would
-    name a state that nobody ever commits. Of this part, every commit that holds the model can be asked.
+    Only those stages: DVC adds promote and package to the lock later, so a hash of the whole file would match no
+    commit. This part is the same in every commit that holds the model.
     """
     import yaml
 
@@ -72,7 +72,7 @@ def _trainings(family: str, stages: dict[str, Any]) -> list[str]:
 
 
 def batches(root: Path = Path()) -> dict[str, str]:
-    """The md5 of every raw batch by file name, as DVC has it; read from the files where DVC's list is not at hand."""
+    """The md5 of every raw batch by file name, from DVC's cached listing, else computed from the files."""
     listed = data_hash(root)
     listing = root / ".dvc" / "cache" / "files" / "md5" / listed[:2] / listed[2:]
     try:
@@ -91,7 +91,7 @@ def file_hash(path: Path) -> str:
 
 
 def who() -> str:
-    """Who acts: the account and machine, or in GitHub Actions the person and the workflow's run."""
+    """The acting user: account and machine, or in GitHub Actions the actor and the workflow's run."""
     actor, run_id = os.environ.get("GITHUB_ACTOR"), os.environ.get("GITHUB_RUN_ID")
     if actor and run_id:
         return f"{actor}, run {run_id} of {os.environ.get('GITHUB_REPOSITORY', 'GitHub Actions')}"

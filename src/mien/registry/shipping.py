@@ -1,4 +1,4 @@
-"""The champion that comes with the package: how a champion of the project takes its place."""
+"""Replace the champion that ships with the package by one of the project's champions."""
 
 import dataclasses
 import hashlib
@@ -21,9 +21,10 @@ MAX_BYTES = 10_000_000
 
 
 def ship(champion: Path, evaluation: Path, target: Path = SHIPPED) -> Card:
-    """Put the champion in `champion` into the package, with a card for people made from `evaluation`.
+    """Copy the champion in `champion` into the package, with a Markdown card made from `evaluation`.
 
-    Raises MienError, and leaves what was shipped, for a champion of drawn faces, a large one, or scores of another.
+    Raises MienError, leaving the shipped one, if it was trained on synthetic faces, is too large, or is not the model
+    in `evaluation`.
     """
     source = folder(champion)
     card, scores = read_card(source), read_json(evaluation, made_by="dvc repro evaluate")
@@ -50,7 +51,7 @@ def ship(champion: Path, evaluation: Path, target: Path = SHIPPED) -> Card:
 
 
 def text(card: Card, scores: Mapping[str, Any]) -> str:
-    """The card for people, in Markdown: what the model is, its measured numbers, its limits and its use."""
+    """The Markdown card: what the model is, its measured numbers, its limits and its use."""
     test, family = scores["test"], scores["families"][scores["winner"]]
     rows = {
         "PublicTest (chose it), without images that also stand in Training": family["validation"],

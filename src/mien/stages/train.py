@@ -67,12 +67,12 @@ class EpochLogger:
 
     def __init__(self, tracked: tracking.Run, plan: Plan) -> None:
         self.tracked, self.plan = tracked, plan
-        self.told: set[int] = set()
+        self.logged: set[int] = set()
 
     def __call__(self, epoch: int, numbers: dict[str, float]) -> None:
         """Log the numbers as points of curves, and print one line."""
         self.tracked.log_metrics(numbers, step=epoch)
-        self.told.add(epoch)
+        self.logged.add(epoch)
         print(
             f"epoch {epoch}/{self.plan.recipe.epochs}  loss {numbers['loss']:.3f}  accuracy {numbers['accuracy']:.3f}"
             f"  validation accuracy {numbers['val_accuracy']:.3f}  macro-F1 {numbers['val_macro_f1']:.3f}",
@@ -82,7 +82,7 @@ class EpochLogger:
     def catch_up(self, history: History) -> None:
         """Log the epochs of a checkpoint that came without its MLflow run, from another machine for example."""
         for epoch, values in enumerate(zip(*history.values(), strict=True), start=1):
-            if epoch not in self.told:
+            if epoch not in self.logged:
                 self.tracked.log_metrics(dict(zip(history, values, strict=True)), step=epoch)
 
 

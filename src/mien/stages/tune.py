@@ -22,7 +22,7 @@ METRIC = "val_macro_f1"
 def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) -> None:
     """Write the best values found (dotted keys) and every trial to `report`; nothing to search takes no time.
 
-    Charts of the study go to the folder `plots`, and to its MLflow run; study.json there tells what was searched.
+    Charts of the study go to the folder `plots`, and to its MLflow run; study.json holds the space and the trials.
     """
     space, info = params.family(family).search, read_info(prepared)
     if not space:
@@ -100,7 +100,7 @@ def _try(trial: search.Trial, plan: "Plan", child: tracking.Run) -> float:
 
 
 def _start(family: str, params: Params) -> dict[str, Any]:
-    """What params.yaml says of the searched keys."""
+    """The values of the searched keys in params.yaml."""
     architecture, recipe = params.training(family)
     tree: Any = {"model": dataclasses.asdict(architecture), "train": dataclasses.asdict(recipe)}
     values = {}

@@ -38,7 +38,7 @@ def run(
     """Write `report` (JSON) and the Data Docs, then raise MienError if a critical expectation failed.
 
     `passed` is written only for data that may be trained on. It names them and nothing else, so that a change of the
-    checks does not train anew. `raw` tells which rows are of which batch.
+    checks does not train anew. `raw` gives the batch of each row.
     """
     info, statistics, splits = read(prepared)
     if raw:
@@ -103,7 +103,7 @@ def summarise(result: Result, profile: profiles.Profile, info: Mapping[str, Any]
 def complaint(result: Result, profile: profiles.Profile, docs: Path) -> str:
     """Why the data were refused: failed expectations with observed and expected values, first rows, and the mends."""
     failed = result.failed("critical")
-    # One failure of each kind tells more than all of one kind.
+    # One failure of each kind is more informative than all of one kind.
     kinds = {outcome.expectation.name.split(".")[0]: outcome for outcome in reversed(failed)}
     shown = sorted(kinds.values(), key=failed.index)[:SHOWN]
     rest = [outcome.expectation.name for outcome in failed if outcome not in shown]

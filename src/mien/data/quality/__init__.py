@@ -1,1 +1,1 @@
-"""How sound the data are: statistics, exclusions, profiles, expectations."""
+"""Data quality: statistics, exclusions, profiles, expectations."""

@@ -1,4 +1,4 @@
-"""Great Expectations, and only here: holds expectations against the evidence in one checkpoint."""
+"""Validate the evidence against all expectations in one Great Expectations checkpoint."""
 
 import os
 import warnings
@@ -21,7 +21,7 @@ QUANTILES = "ExpectColumnQuantileValuesToBeBetween"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one expectation; `rows` are the first failing images, by origin (and origin of the copy)."""
+    """Result of one expectation; `rows` are the first failing images, by origin (and origin of the copy)."""
 
     expectation: Expectation
     success: bool
@@ -42,7 +42,7 @@ class Result:
 
 
 def run(expectations: Sequence[Expectation], evidence: Evidence) -> Result:
-    """Hold every expectation; one that cannot be computed has failed."""
+    """Validate every expectation; one that cannot be computed counts as failed."""
     gx = _library()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -96,7 +96,7 @@ def _native(expectation: Expectation) -> "Native":
 
 @cache
 def _quantiles() -> type["Native"]:
-    """Give the native expectation answers that its own result store can write: plain bools, not NumPy's."""
+    """The native quantile expectation with plain bools in its result: its result store cannot write NumPy's."""
     from great_expectations import expectations as kinds
 
     class ExpectColumnQuantilesToBeWithinBands(kinds.ExpectColumnQuantileValuesToBeBetween):  # type: ignore[misc]
@@ -132,7 +132,7 @@ def _outcomes(
 
 
 def _outside(expectation: Expectation, evidence: Evidence) -> tuple[str, ...]:
-    """Name the first images beyond the outermost quantiles: a quantile as such belongs to no row."""
+    """Name the first images beyond the outermost quantiles, as Great Expectations lists no rows for quantiles."""
     ranges = expectation.options["quantile_ranges"]["value_ranges"]
     members = evidence.images[evidence.images["group"] == expectation.where["group"]]
     inside = members[expectation.options["column"]].between(ranges[0][0], ranges[-1][1])

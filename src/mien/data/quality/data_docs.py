@@ -1,4 +1,4 @@
-"""Data Docs: Great Expectations' own pages in one file that opens offline, the verdict and the failures on top."""
+"""Write Great Expectations' Data Docs as one offline HTML file, with the verdict and the failures on top."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The tables that expectations are held against: one row per image, and one row per group of images."""
+"""Measure the tables that expectations are checked on: one row per image, and one row per group of images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,15 +23,16 @@ ADDED_SLACK = 0.15
 """How much less accurate than on the first batch the probe may be on added faces, which come from elsewhere."""
 
 FEWEST = 100
-"""Rows below which the probe's accuracy says nothing."""
+"""Fewest rows for which the probe's accuracy is judged."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of prepared data.
+    """Measurements of prepared data.
 
     `images` is the statistics table (rows of any status) with the columns group, later (is it in a later batch), leak,
-    near, mirror (no, known or new), twin (origin of the copy in train), exam (official or foreign) and relabelled.
+    near, mirror (no, known or new), twin (origin of the copy in train), exam (official: in the profile's list of the
+    official test split; foreign: not) and relabelled.
     `groups` has a row per split of the first batch and per later batch: rows, class_drift, accuracy and floor of the
     probe (NaN if not judged).
     `own_bands` are those of the first batch's training split.
@@ -45,7 +46,7 @@ class Evidence:
 def collect(
     statistics: pd.DataFrame, splits: Mapping[str, Split], profile: Profile, with_probe: bool = True
 ) -> Evidence:
-    """Measure everything that the expectations ask for; a minute's work at most for 100,000 faces."""
+    """Measure everything that the expectations check; a minute's work at most for 100,000 faces."""
     images = statistics.copy()
     images["group"] = _groups(images, profile)
     images["later"] = ~images["group"].isin(SPLITS)
@@ -68,14 +69,14 @@ def _groups(images: pd.DataFrame, profile: Profile) -> "pd.Series[str]":
         first, later = images["batch"] == images["batch"].iloc[0], images["batch"]
     else:
         first, later = images["row"] < sum(official.values()), pd.Series(ADDED, images.index)
-        # Rows in excess may as well be copies among the official ones: then no row can be told to be a later one.
+        # Excess rows may also be copies among the official ones: then later rows cannot be identified.
         if not official or split[first].value_counts().to_dict() != official:
             return split
     return split.where(first, later) if (split[first] == "train").any() else split
 
 
 def _known(images: pd.DataFrame, split: Split, codes: fingerprints.Codes, roll: Roll | None) -> NDArray[np.int64]:
-    """Find what each row of a test split is known for; mark rows that the roll lists otherwise or not at all."""
+    """Known defects (bits) of each test row; marks rows that the official list lacks or has under another label."""
     known = np.zeros(len(split), np.int64)
     if roll is None:
         return known

@@ -1,4 +1,4 @@
-"""Which raw rows are excluded from training or flagged, each for one named reason."""
+"""Decide which raw rows are excluded from training or flagged, each with one reason."""
 
 import csv
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What is expected of prepared data: plain descriptions, built by `expectations` and held by Great Expectations."""
+"""Build the expectations of prepared data as plain descriptions, which Great Expectations validates."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -136,7 +136,7 @@ def _groups(evidence: Evidence, profile: Profile, class_drift: float) -> Iterato
 
 
 def _later(evidence: Evidence, group: str, rows: int) -> Iterator[Expectation]:
-    """Later batches come from elsewhere: only what no honest batch shows is critical."""
+    """Later batches come from other sources: only defects that no genuine batch shows are critical."""
     for name, band in evidence.own_bands.items():
         ranges = band.ranges(rows, lower=0.5, upper=2) if name == "sharpness" else band.ranges(rows)
         yield _quantiles(f"{name}.{group}", WARNING if name == "brightness" else CRITICAL, name, ranges, group)

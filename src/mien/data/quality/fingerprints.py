@@ -1,4 +1,4 @@
-"""128-bit fingerprints of faces: they survive re-encoding, resizing and changes of light, and tell near copies."""
+"""128-bit perceptual hashes of faces, robust to re-encoding, resizing and lighting, for finding near copies."""
 
 import cv2
 import numpy as np

@@ -1,13 +1,13 @@
-"""A cheap classifier whose accuracy tells whether labels belong to their faces: ridge regression on HOG features.
+"""Ridge regression on HOG features: a cheap classifier whose low accuracy reveals labels that do not fit the faces.
 
-Labels of FER-2013 shuffled over all splits, the probe fitted anew (floors .392, .380, .378):
+Accuracy with a share of FER-2013's labels shuffled over all splits, the probe refitted (floors .392, .380, .378):
 
     shuffled         0 %   5 %  10 %  20 %  30 %  50 %  100 %
     Training        .410  .392  .379  .351  .311  .256  .117
     PublicTest      .431        .394  .359  .319  .256  .121
     PrivateTest     .421        .384  .356  .315  .261  .118
 
-From 10 % on Training's floor refuses it; below, copies under different labels (`conflict`) still do.
+From 10 % on, Training falls below its floor; below that, copies under different labels (`conflict`) reveal it.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ RIDGE = 30.0
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted probe; `held_out` are its guesses for its own training rows, each made as if that row were missing."""
+    """A fitted probe; `held_out` are its leave-one-out predictions for its own training rows."""
 
     centre: Features
     weights: Features
@@ -49,7 +49,7 @@ def features(images: NDArray[np.uint8]) -> Features:
 
 
 def fit(rows: Features, labels: NDArray[np.int64]) -> Probe:
-    """Fit to `rows (n, d)`, every emotion weighing the same, with leave-one-out guesses in closed form."""
+    """Fit to `rows (n, d)`, every emotion weighing the same, with leave-one-out predictions in closed form."""
     frequency = np.bincount(labels, minlength=len(EMOTIONS))
     weight = (len(labels) / np.count_nonzero(frequency) / frequency[labels]).astype(np.float32)
     centre = np.average(rows, axis=0, weights=weight).astype(np.float32)
@@ -67,7 +67,7 @@ def fit(rows: Features, labels: NDArray[np.int64]) -> Probe:
 
 
 def recalls(labels: NDArray[np.int64], guesses: NDArray[np.int64]) -> tuple[float, ...]:
-    """Share of right guesses for each emotion; 0 for one that is missing."""
+    """Recall of each emotion; 0 for one that is missing."""
     right = np.bincount(labels[labels == guesses], minlength=len(EMOTIONS))
     return tuple((right / np.maximum(np.bincount(labels, minlength=len(EMOTIONS)), 1)).round(4).tolist())
 
@@ -79,7 +79,7 @@ def floor(labels: NDArray[np.int64], recall: tuple[float, ...], slack: float) ->
 
 
 def chance(labels: NDArray[np.int64], guesses: NDArray[np.int64]) -> float:
-    """Return the accuracy that guesses of shuffled `labels` would hardly exceed: three standard errors above chance."""
+    """Return the accuracy that shuffled `labels` would hardly exceed: three standard errors above chance."""
     shares = [np.bincount(values, minlength=len(EMOTIONS)) / len(values) for values in (labels, guesses)]
     expected = float(shares[0] @ shares[1])
     return expected + 3 * _error(expected, len(labels))

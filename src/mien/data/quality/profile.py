@@ -1,4 +1,4 @@
-"""What genuine data look like, as numbers learnt from them and kept in `profiles/<name>.json`."""
+"""Data profiles: statistics learnt from genuine data and stored in `profiles/<name>.json`."""
 
 import base64
 import dataclasses
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).with_name("profiles")
 
 STATISTICS = {"brightness": "mean", "contrast": "std", "sharpness": "sharpness"}
-"""What people call a property of images, and its column in the statistics table."""
+"""Image properties by name, with their columns in the statistics table."""
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -43,7 +43,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Roll:
-    """The official members of one test split: fingerprints, labels, and which defects each is known for (bits)."""
+    """The official members of one test split: fingerprints, labels, and known defects (bits)."""
 
     codes: fingerprints.Codes
     labels: NDArray[np.int64]
@@ -70,7 +70,7 @@ class Profile:
 
     @property
     def generic(self) -> bool:
-        """Whether this stands in for a profile that nobody has learnt."""
+        """Whether this is the fallback for data sets without a learnt profile."""
         return self.dataset == GENERIC.dataset
 
     def ceiling(self, defect: str, rows: int) -> float:

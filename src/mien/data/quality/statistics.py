@@ -1,4 +1,4 @@
-"""What is measured of every image: statistics, exact copies, label conflicts, leaks, images without a face."""
+"""Measure every image: statistics, exact copies, label conflicts, leaks, images without a face."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ def decode(data: bytes, origin: str) -> NDArray[np.uint8]:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
         except cv2.error:
-            image = None  # too large for OpenCV; Pillow's limits say so in words
+            image = None  # too large for OpenCV; Pillow's error states the limit
     return np.asarray(_decode_slowly(data, origin) if image is None else image, np.uint8)
 
 
@@ -97,7 +97,7 @@ def _differs(group: NDArray[Any], emotions: NDArray[Any], size: int) -> NDArray[
 
 
 def _decode_slowly(data: bytes, origin: str) -> Image.Image:
-    """OpenCV refuses some sound images, such as the 30-byte WebP of a flat one; Pillow reads them."""
+    """Decode with Pillow what OpenCV cannot, such as the 30-byte WebP of an image of one colour."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

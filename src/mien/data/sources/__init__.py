@@ -32,7 +32,7 @@ def kaggle(dataset: str = KAGGLE_DATASET) -> Batch:
 
 def _download(dataset: str, folder: Path) -> None:
     try:
-        # The client explains itself on stdout, at length, and then exits.
+        # The client prints long explanations to stdout, then exits.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             from kaggle.api.kaggle_api_extended import KaggleApi
 

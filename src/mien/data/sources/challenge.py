@@ -1,4 +1,4 @@
-"""FER-2013 as its challenge published it: the table `emotion,pixels,Usage`."""
+"""Read FER-2013 as its challenge published it: the table `emotion,pixels,Usage`."""
 
 import csv as csv_format
 import io
@@ -108,7 +108,7 @@ def _fields(row: Sequence[str], columns: tuple[int, int, int], place: str) -> tu
 
 def _pixels(text: str, place: str) -> NDArray[np.uint8]:
     try:
-        # int16, as uint8 would wrap 300 to 44 in silence.
+        # int16, as uint8 would silently wrap 300 to 44.
         values = np.fromstring(text, np.int16, sep=" ")
     except ValueError:
         raise MienError(f"{place}: pixels hold something other than whole numbers. {MEND}") from None

@@ -1,4 +1,4 @@
-"""A pen that draws on a small canvas in a face's own coordinates, and a camera that takes the photo."""
+"""Draw synthetic faces: a pen in face coordinates on a small canvas, and a simulated camera."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ BEZIER = np.stack([(1 - _T) ** 2, 2 * _T * (1 - _T), _T**2], axis=1)
 
 
 class Pen:
-    """Draws in units of half a face: x from -1 (left) to 1, y from about -1.2 (top) to 1.2; pose is drawn by chance."""
+    """Draws in units of half a face: x from -1 (left) to 1, y from about -1.2 (top) to 1.2; pose is random."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self.canvas = _background(random)
@@ -70,7 +70,7 @@ def curve(start: Sequence[float], control: Sequence[float], end: Sequence[float]
 
 
 def photograph(canvas: Image, random: np.random.Generator) -> Image:
-    """Take a 48x48 photo of the canvas: slanting light, exposure, now and then unsharp, always some noise."""
+    """Render the canvas as a 48x48 photo: slanting light, exposure, noise, and blur in a share of the photos."""
     shrunk = cv2.resize(canvas, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
     photo = np.asarray(shrunk, np.float64)
     across = np.linspace(-1, 1, FACE_SIZE)

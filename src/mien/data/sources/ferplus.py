@@ -1,4 +1,4 @@
-"""FER+ (Barsoum et al. 2016): ten people's votes on every face of FER-2013, as a second opinion on its labels."""
+"""FER+ (Barsoum et al. 2016): ten annotators' votes on every face of FER-2013, for label agreement."""
 
 import csv
 import shutil
@@ -19,7 +19,7 @@ ANSWERS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "f
 COLUMNS = ("Usage", "Image name", *ANSWERS)
 OURS = {"happiness": "happy", "sadness": "sad", "anger": "angry"}
 NONE = -1
-"""Stands for a face on which the votes settle no emotion of ours."""
+"""Label of a face whose votes have no plurality among the seven emotions."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Votes:
     votes: NDArray[np.int64]
 
     def plurality(self) -> NDArray[np.int64]:
-        """The label that most people chose; NONE where that is a tie, contempt, unknown or no face."""
+        """The label that most annotators chose; NONE where that is a tie, contempt, unknown or no face."""
         most = self.votes.max(axis=1)
         names = [OURS.get(answer, answer) for answer in ANSWERS]
         labels = np.array([EMOTIONS.index(name) if name in EMOTIONS else NONE for name in names])
@@ -55,7 +55,7 @@ def read(path: Path) -> Votes:
 
 
 def keep(source: Path, target: Path) -> Votes:
-    """Copy the votes, once they are read and found whole, to `target`."""
+    """Validate the votes, then copy their file to `target`."""
     votes = read(source)
     write_file(target, lambda path: shutil.copyfile(source, path))
     return votes
@@ -64,8 +64,8 @@ def keep(source: Path, target: Path) -> Votes:
 def labels(votes: Votes, prepared: Path, name: str, split: Split) -> NDArray[np.int64]:
     """FER+'s label `(n,)`, or NONE, of each face of a prepared split.
 
-    Faces are known by their row in the challenge's table. Raises MienError where they do not come from it, or where the
-    two tables differ in a face's split.
+    Faces are identified by their row in the challenge's table. Raises MienError where they do not come from it, or
+    where the two tables differ in a face's split.
     """
     table = pq.read_table(prepared / "statistics.parquet", columns=["origin"])
     origins = np.array(table["origin"].to_pylist())[split.rows]

@@ -162,7 +162,7 @@ def _check(data: bytes) -> None:
 
 
 def _split(root: Path, found: Sequence[Found], images: Sequence[bytes], seed: int) -> tuple[list[str], str, list[str]]:
-    """Choose each file's split and the data set's name; what there is to say about it comes third."""
+    """Choose each file's split; returns the splits, the data set's name and notes for the user."""
     official = [OFFICIAL.fullmatch(file.path.stem) for file in found]
     if all(official):
         splits = [USAGES[match[1]] for match in official if match]
@@ -174,7 +174,7 @@ def _split(root: Path, found: Sequence[Found], images: Sequence[bytes], seed: in
         raise MienError(f"{root} has split folders, but {file} lies outside them. Move it into one.")
     if None not in have:
         _refuse_part(root, have | {"validation", "test"})
-    # Exact copies stay together at least: one in train and one in test would be a leak of our own making.
+    # Exact copies stay together: one in train and one in test would be a leak.
     copies = [hashlib.sha256(image).hexdigest() for image in images]
     stems, labels = [file.path.stem for file in found], [file.emotion for file in found]
     splits, notes = complete([file.split for file in found], labels, copies, stems, seed)
@@ -188,7 +188,7 @@ def _refuse_part(root: Path, have: Set[str | None]) -> None:
 
 
 def _plain(name: str) -> str:
-    """Turn a folder's name to what is looked up: lower case, without a number before it (`3_happy`)."""
+    """Normalise a folder's name for the look-up: lower case, without a number before it (`3_happy`)."""
     return re.sub(r"^\d+[\s._-]+", "", name.strip().lower())
 
 

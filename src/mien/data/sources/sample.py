@@ -1,4 +1,4 @@
-"""Drawn faces with learnable expressions, to try everything without data: synthetic, and called so everywhere."""
+"""Synthetic sample data: drawn faces with learnable expressions, to try the pipeline without a data set."""
 
 # ruff: noqa: PLR2004 - a drawing is made of numbers
 

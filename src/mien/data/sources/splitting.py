@@ -42,7 +42,7 @@ def complete(
 
 
 def stratify(labels: Sequence[int], groups: Sequence[str], shares: Mapping[str, float], seed: int) -> list[str]:
-    """Give every row a split: each class is shared out as `shares` (they sum to 1) say, rows of one group together."""
+    """Give every row a split: each class is divided by `shares` (which sum to 1), rows of one group together."""
     members: dict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         members[group].append(row)

@@ -1,4 +1,4 @@
-"""Build a network by name: every family takes the same keywords and keeps the same contract."""
+"""Build a network by name: all families share hyperparameters, input and output."""
 
 import importlib
 import pkgutil
@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> "Network":
-    """The network's `features` function and the name of its pretrained twin; unknown names list the known."""
+    """The network's `features` function and its pretrained counterpart's name; unknown ones raise MienError."""
     if name not in names():
         raise MienError(f"Unknown network {name!r}: learning/models has {', '.join(names())}.")
     network: Network = importlib.import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""What the families share: the way in, convolution blocks, Keras' pretrained networks, and the head."""
+"""Layers that the families share: input, convolution blocks, Keras' pretrained networks, and the head."""
 
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ Tensor = Any
 
 
 class Network(Protocol):
-    """What a family's module offers."""
+    """Interface of a network module in learning/models."""
 
     PRETRAINED: str
 
@@ -24,7 +24,7 @@ def resize(faces: Tensor, architecture: Architecture) -> Tensor:
     from keras import ops
 
     size = architecture.input_size
-    # Not layers.Resizing: in a call that does not say whether it trains, as an export's, it makes all layers train.
+    # Not layers.Resizing: called without `training`, as in an export, it sets all layers to training mode.
     return faces if faces.shape[1] == size else ops.image.resize(faces, (size, size), interpolation="bilinear")
 
 
@@ -73,7 +73,7 @@ def conv_blocks(x: Tensor, blocks: tuple[tuple[int, ...], ...], architecture: Ar
 def pretrained(x: Tensor, name: str) -> Tensor:
     """Feature maps of the ImageNet network `keras.applications.<name>`, its preprocessing included.
 
-    Raises MienError where the family has no pretrained twin or its weights can neither be found nor downloaded.
+    Raises MienError where the family has no pretrained counterpart or its weights can neither be found nor downloaded.
     """
     import keras
     from keras import layers
@@ -94,7 +94,7 @@ def pretrained(x: Tensor, name: str) -> Tensor:
 
 
 def head(x: Tensor, architecture: Architecture) -> Tensor:
-    """Pooling, the dense layers and dropout before the answer."""
+    """Pooling, the dense layers and dropout before the output layer."""
     from keras import layers
 
     pools: dict[str, Any] = {
@@ -113,7 +113,7 @@ def head(x: Tensor, architecture: Architecture) -> Tensor:
 
 
 def refuse_blocks(architecture: Architecture) -> None:
-    """Families with a fixed depth take no `blocks`."""
+    """Raise MienError if `blocks` are given to a network of fixed depth."""
     if architecture.blocks:
         raise MienError(f"{architecture.network} has its own blocks; leave model.blocks out, or use network: cnn.")
 

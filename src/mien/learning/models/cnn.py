@@ -1,4 +1,4 @@
-"""A plain convolutional network whose blocks stand in params.yaml."""
+"""A plain convolutional network whose blocks are set in params.yaml."""
 
 from mien.config.params import Architecture
 from mien.errors import MienError

@@ -5,7 +5,7 @@ from mien.learning.models.backbone import Tensor, channels, refuse_blocks
 
 PRETRAINED = "EfficientNetB0"
 
-# expansion, filters, depth, stride, kernel; the paper's last stride of 2 is 1 here: a 48 px face arrives at 3×3.
+# expansion, filters, depth, stride, kernel; the paper's last stride of 2 is 1 here: a 48 px face ends as 3×3.
 STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),

@@ -12,7 +12,7 @@ def features(x: Tensor, architecture: Architecture) -> Tensor:
     """Sixteen bottlenecks in four stages.
 
     The paper's stem and pooling shrink an image 4-fold before the first block; a 48 px face is shrunk 2-fold, so that
-    it arrives at 3×3 and not at 2×2.
+    it ends as 3×3 and not as 2×2.
     """
     refuse_blocks(architecture)
     x = conv(x, channels(64, architecture.width), strides=2)

@@ -9,6 +9,6 @@ BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 def features(x: Tensor, architecture: Architecture) -> Tensor:
-    """The paper's five blocks; a 48 px face arrives at 3×3."""
+    """The paper's five blocks; a 48 px face ends as 3×3."""
     refuse_blocks(architecture)
     return conv_blocks(x, BLOCKS, architecture)

@@ -1,4 +1,4 @@
-"""Runs in MLflow: what each was asked, saw, measured and left."""
+"""MLflow runs: parameters, data sets, metrics, artifacts and models."""
 
 import sys
 import warnings
@@ -32,7 +32,7 @@ EXPERIMENT = "mien"
 
 
 class Run:
-    """One open MLflow run; every method raises MienError where the server does not answer."""
+    """One open MLflow run; every method but log_metrics raises MienError if the server does not respond."""
 
     def __init__(self, client: "MlflowClient", run_id: str, experiment_id: str) -> None:
         self.id = run_id
@@ -42,7 +42,7 @@ class Run:
         self._unsent = MetricsOutbox(run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Record what the run was asked to do; keep them few and flat, the UI shows a column for each."""
+        """Log the run's parameters; keep them few and flat, the UI shows a column for each."""
         from mlflow.entities import Param
 
         with answering():
@@ -50,10 +50,10 @@ class Run:
                 self._client.log_batch(self.id, params=some)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers, in one request; with `step` they become points of curves.
+        """Log metrics in one request; with `step` they become points of curves.
 
-        Where the server does not answer they are kept on disk and sent later, at the latest when the run ends: hours
-        of training do not hang on it.
+        If the server does not respond they go to the metrics outbox on disk and are sent later, at the latest when the
+        run ends, so that a long training does not fail.
         """
         points = points_of(metrics, step or 0)
         try:
@@ -69,7 +69,7 @@ class Run:
         self._unsent.keep(points)
 
     def send_unsent(self) -> None:
-        """Send what the server has not taken yet. Raises MienError where it still does not."""
+        """Send the metrics outbox. Raises MienError if the server still does not respond."""
         self._unsent.send(lambda points: send(self._client, self.id, points))
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
@@ -92,7 +92,7 @@ class Run:
                 self._client.log_batch(self.id, tags=some)
 
     def log_dataset(self, name: str, digest: str, rows: int, context: str = "training") -> None:
-        """Say which data the run saw: `rows` faces of the data set `name` whose SHA-256 is `digest`."""
+        """Log the data that the run used: `rows` faces of the data set `name` whose SHA-256 is `digest`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         # Short, as in MLflow's own digests, for the column of the UI; the whole digest goes into a tag.
@@ -103,7 +103,7 @@ class Run:
         self.set_tags({"data.name": name, "data.digest": digest})
 
     def log_model(self, onnx_path: Path, metrics: Mapping[str, float], name: str = "model") -> str:
-        """Keep the ONNX file, byte for byte, as an MLflow model with signature; answers `models:/<id>`.
+        """Keep the ONNX file, byte for byte, as an MLflow model with signature; returns `models:/<id>`.
 
         `metrics` describe the model as a whole: name them apart from the curves (`validation_macro_f1`).
         """
@@ -137,7 +137,7 @@ def run(
 ) -> Iterator[Run]:
     """An MLflow run for the length of the block, tagged with commit, data, packages and hardware.
 
-    `parent` is the id of the run to nest in; `resume` reopens that run where the store knows it. An exception
+    `parent` is the id of the run to nest in; `resume` reopens that run if the store has it. An exception
     ends the run FAILED, Ctrl-C KILLED, `prune()` FINISHED.
     """
     client = connect()
@@ -148,7 +148,7 @@ def run(
         with _system_metrics(opened.id, system_metrics):
             yield opened
     except BaseException as error:
-        # What went wrong in the block matters more than a server that is gone by now.
+        # The block's own exception matters more than a server that no longer responds.
         with suppress(MienError):
             _close(client, opened, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
@@ -167,12 +167,12 @@ def run_with(experiment: str, key: str, value: str) -> str | None:
 
 
 def exists(run_id: str) -> bool:
-    """Whether the tracking store knows the run and has not deleted it."""
+    """Whether the run exists in the tracking store and is not deleted."""
     return find_run(connect(), run_id) is not None
 
 
 def tags_of(run_id: str) -> dict[str, str]:
-    """The tags of a run; none where the store does not know it."""
+    """The tags of a run; empty where the store has no such run."""
     found = find_run(connect(), run_id)
     return dict(found.data.tags) if found else {}
 
@@ -198,7 +198,7 @@ def _experiment(client: "MlflowClient", name: str) -> str:
     if known := client.get_experiment_by_name(name):
         return known.experiment_id
     try:
-        # MLflow's UI asks this kind whether to show training runs or language-model traces.
+        # By this tag MLflow's UI chooses whether to show training runs or language-model traces.
         return client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
     except MlflowException:
         # Another process may have made it between the two requests.
@@ -243,7 +243,7 @@ def _save_model(onnx_path: Path, folder: Path, run_id: str, model_id: str) -> No
     faces = Schema([TensorSpec(number, (-1, FACE_SIZE, FACE_SIZE, 1), "faces")])
     answer = Schema([TensorSpec(number, (-1, len(EMOTIONS)), "probabilities")])
     with warnings.catch_warnings():
-        # Of MLflow's own classes, and printed in yellow over the progress of a training.
+        # A warning about MLflow's own classes that would be printed over the progress bar of a training.
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
         mlflow.onnx.save_model(
             onnx.load(onnx_path),
@@ -253,5 +253,5 @@ def _save_model(onnx_path: Path, folder: Path, run_id: str, model_id: str) -> No
             pip_requirements=["onnx", "onnxruntime", "numpy"],
             save_as_external_data=False,
         )
-    # Serialising anew may change bytes; what was measured is what must be served.
+    # Re-serialising may change bytes; the served file must be the evaluated one.
     (folder / MODEL_FILE).write_bytes(onnx_path.read_bytes())

@@ -1,4 +1,4 @@
-"""The MLflow that runs and versions are kept in: how it is asked, and what its failures say."""
+"""Connect to the MLflow tracking store and registry, send metrics, and turn failures into MienError."""
 
 import logging
 import os
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.onnx"
 MODEL_URI = "models:/"
-# As often as several writers may meet on one row before the last of them gives up.
+# Attempts at a write that conflicts with other writers.
 COLLISIONS = 5
 
-# MLflow's own defaults retry a dead server for four minutes and a hanging one for sixteen, with every request; these do
-# for seconds and for one minute. A user's own settings are left alone.
+# MLflow's own defaults retry a dead server for four minutes and a hanging one for sixteen, with every request; these
+# retry for seconds and for one minute. A user's own settings are left alone.
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -34,7 +34,7 @@ DEFAULTS = {
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
-    # Absolute, because MLflow remembers stores by address and would mix up the databases of two folders.
+    # Absolute, because MLflow caches stores by URI and would mix up the databases of two folders.
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
 
 
@@ -64,30 +64,30 @@ def answering() -> Iterator[None]:
 
 
 def find_run(client: "MlflowClient", run_id: str) -> Any:
-    """The run as MLflow has it; None where it is unknown or deleted."""
+    """The MLflow run; None where it is unknown or deleted."""
     with answering():
         found = or_none(lambda: client.get_run(run_id))
     return found if found and found.info.lifecycle_stage == "active" else None
 
 
 def or_none(ask: Callable[[], Any]) -> Any:
-    """The answer, or None where MLflow says that there is no such thing."""
+    """The result of `ask`, or None where MLflow reports that there is no such entity."""
     from mlflow.exceptions import MlflowException
 
     try:
         return ask()
     except MlflowException as error:
-        # A malformed or unknown id, and an unknown alias, come as invalid parameters.
+        # MLflow reports a malformed or unknown id and an unknown alias as invalid parameters.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
 
 
 def overwrite(write: Callable[[], Any]) -> None:
-    """Write what others may be writing too, as often as one of them comes in between.
+    """Write a row that others may write at the same time, in up to COLLISIONS attempts.
 
-    MLflow looks a row up, then inserts or updates it. Where another writes or deletes it meanwhile, its database
-    refuses this one, who finds what the other did when it looks again.
+    MLflow reads a row, then inserts or updates it. If another client writes or deletes it in between, the database
+    rejects the write; the next attempt reads the new state.
     """
     from mlflow.exceptions import MlflowException
 
@@ -101,7 +101,7 @@ def overwrite(write: Callable[[], Any]) -> None:
 
 
 def points_of(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
-    """Numbers as points of this moment."""
+    """Metrics as points with the present time."""
     now = int(time.time() * 1000)
     return [Point(key, float(value), now, step) for key, value in metrics.items()]
 
@@ -117,7 +117,7 @@ def send(client: "MlflowClient", run_id: str, points: Sequence[Point], model_id:
 
 
 def log_metrics(client: "MlflowClient", run_id: str, metrics: Mapping[str, float], model_id: str | None = None) -> None:
-    """Log numbers of this moment with a run, and with one of its models."""
+    """Log metrics with the present time for a run, and with one of its models."""
     send(client, run_id, points_of(metrics), model_id)
 
 

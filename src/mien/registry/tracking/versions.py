@@ -38,7 +38,7 @@ class Version:
 
 
 def register(model_name: str, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float] | None = None) -> str:
-    """Make the run's last model a version of `model_name`; a model that is one already keeps its version.
+    """Make the run's last model a version of `model_name`; a model that is registered already keeps its version.
 
     Tags and metrics are set on the version, and the metrics on the run too. Raises MienError without such a model.
     """
@@ -95,9 +95,9 @@ def every(model_name: str) -> list[Version]:
 
 
 def append(log: str, model_name: str, version: str, tags: Mapping[str, str], about: str) -> str:
-    """Add an entry about a version of `model_name` to the registered model `log`; answers the entry's number.
+    """Add an entry about a version of `model_name` to the registered model `log`; returns the entry's number.
 
-    The store gives numbers out under a unique key: of writers at once each gets its own, n + 1 only once n can be read.
+    The store assigns numbers under a unique key: concurrent writers get different ones, n + 1 only once n is readable.
     """
     from mlflow.exceptions import MlflowException
 
@@ -150,7 +150,7 @@ def attach(model_name: str, version: str, folder: Path, name: str, summary: str 
 
 
 def download(model_name: str, version: str, folder: Path) -> Path:
-    """Fetch a version's files into `folder`; answers the path of its ONNX file."""
+    """Fetch a version's files into `folder`; returns the path of its ONNX file."""
     client = connect()
     with TemporaryDirectory() as temporary:
         with answering():
@@ -161,7 +161,7 @@ def download(model_name: str, version: str, folder: Path) -> Path:
         try:
             shutil.copytree(local, folder, dirs_exist_ok=True)
         except OSError as error:
-            # shutil gathers what went wrong with each file.
+            # shutil.Error lists each file with its error.
             reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
             raise MienError(f"Cannot write {folder}: {reason}. Free the disk or mend the rights.") from error
     return folder / MODEL_FILE

@@ -1,0 +1,75 @@
+"""Score one exported model on the serving runtime: its file, its test-time augmentation and its temperature."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.dataset import Split
+from mien.emotions import FACE_SIZE
+from mien.evaluation import metrics
+from mien.inference.calibration import apply_temperature
+from mien.inference.runtime import Runtime
+from mien.inference.tta import NO_TTA, Tta, average
+
+LAPS = 50
+"""Faces timed, one at a time, of which the median counts."""
+
+
+@dataclass(frozen=True)
+class ServedScores:
+    """One version: predicted labels `(n,)` of the validation faces, their scores, the file's size and its latency."""
+
+    version: str
+    family: str
+    predicted: NDArray[np.int64]
+    macro_f1: float
+    accuracy: float
+    recall: Mapping[str, float]
+    ece: float
+    bytes: int
+    milliseconds: float
+
+
+def score_as_served(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, bins: int) -> ServedScores:
+    """Score one model on validation faces as it is served: its file, TTA, temperature and runtime, on one thread."""
+    runtime, tta = Runtime(onnx, threads=1), Tta.of(tags)
+    probabilities = calibrated(runtime, tta, tags, faces)
+    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, tta)}
+    family = tags.get("family", "unknown")
+    return examine(version, family, faces.labels, probabilities, bins=bins, **measured)
+
+
+def examine(
+    version: str, family: str, labels: NDArray[np.int64], probabilities: NDArray[np.floating[Any]], **more: Any
+) -> ServedScores:
+    """Score the probabilities `(n, 7)` as they are served, that is with the version's temperature.
+
+    `more` says `bins` of the calibration error, `bytes` of the file and `milliseconds` for a face.
+    """
+    predicted = probabilities.argmax(axis=1)
+    ece = metrics.ece(probabilities, labels, more.pop("bins"))
+    scores = metrics.macro_f1(labels, predicted), metrics.accuracy(labels, predicted)
+    return ServedScores(version, family, predicted, *scores, metrics.recalls(labels, predicted), ece, **more)
+
+
+def calibrated(runtime: Runtime, tta: Tta, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
+    """Calibrated probabilities `(n, 7)` of faces, with the TTA and the temperature in the tags."""
+    uncalibrated = average(runtime.predict, np.ascontiguousarray(faces.images, dtype=np.float32), tta)
+    return apply_temperature(uncalibrated, float(tags.get("temperature", 1)))
+
+
+def median_milliseconds(runtime: Runtime, tta: Tta = NO_TTA) -> float:
+    """The median time for one face, in milliseconds, with the TTA that is served."""
+    face = np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.float32)
+    laps = []
+    for _ in range(LAPS):
+        start = time.perf_counter()
+        average(runtime.predict, face, tta)
+        laps.append(time.perf_counter() - start)
+    return 1000 * statistics.median(laps)
