@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from framing import crops, find
+from crop_calibration import crops, find
 from numpy.typing import NDArray
 from scenes import resized
 

@@ -168,7 +168,7 @@ def test_only_eyes_that_slope_clearly_are_levelled(down: float, expected: float)
 
 
 def test_a_box_that_lies_as_the_framing_says_gives_back_the_frame_it_came_from() -> None:
-    """What `benchmarks/framing.py` fits must be what `crop` undoes."""
+    """What `benchmarks/crop_calibration.py` fits must be what `crop` undoes."""
     random = np.random.default_rng(3)
     scene = random.integers(0, 256, (300, 400)).astype(np.uint8)
     for framing in (Haar.framing, YuNet.framing, Framing(0.7, 0.1, -0.05)):
@@ -211,7 +211,7 @@ def test_finding_and_cropping_anew_costs_few_points_of_accuracy(
     """On 300 PublicTest faces; over all of them the drop is 1.1 points with YuNet and 1.7 with Haar."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
-    from framing import crops, find
+    from crop_calibration import crops, find
 
     from mien.inference.champion import SHIPPED
     from mien.inference.runtime import Runtime

@@ -30,7 +30,7 @@ def facts(*, synthetic: bool = False, **changes: Any) -> Facts:
         "winner": "cnn",
         "families": {"cnn": {"validation": SCORES, "seconds": 3600.0}, "vgg16": {"seconds": 1800.0}},
         "temperature": 0.94,
-        "served": {"seen": "once", "temperature": 0.94},
+        "served": {"description": "once", "temperature": 0.94},
         "test": {**SCORES, "without_leaks": SCORES, "recall": dict.fromkeys(EMOTIONS, 0.6), "support": support},
         "data": {"name": name, "digest": "d1ce", "synthetic": synthetic},
         "runtime": {"backend": "openvino", "precision": "bf16"},
@@ -42,7 +42,7 @@ def facts(*, synthetic: bool = False, **changes: Any) -> Facts:
         "champion": {"version": "2"},
         "run_id": "4u",
         "reason": "cnn beats the champion <vgg16>.",
-        "rules": [{"rule": "floor", "passed": True, "told": "macro-F1 0.6, at least 0.35"}],
+        "rules": [{"rule": "floor", "passed": True, "message": "macro-F1 0.6, at least 0.35"}],
         "comparison": {"gain": 0.05, "interval": [0.01, 0.09], "p_value": 0.003},
         "scores": {"challenger": {"bytes": 5_205_055, "milliseconds": 1.5}, "champion": champion},
     }
@@ -134,18 +134,20 @@ def test_the_card_tells_how_it_looks_at_faces_and_what_being_unsure_is_worth() -
         "below": 0.4, "coverage": 0.866, "accuracy": 0.724, "accuracy_ci": [0.708, 0.739],
         "accuracy_of_uncertain": 0.358, "curve": [{"coverage": 1.0, "accuracy": 0.675, "confidence": 0.218}],
     }  # fmt: skip
-    served = {"seen": "twice, also in the mirror", "temperature": 0.894}
+    served = {"description": "twice, also in the mirror", "temperature": 0.894}
     known = facts(uncertain=unsure, served=served)
-    known.evaluation["test"]["tta"] = SCORES | {"seen": "6 times, at sizes of 44, 48, 52 pixels and in the mirror"}
+    known.evaluation["test"]["tta"] = SCORES | {
+        "description": "6 times, at sizes of 44, 48, 52 pixels and in the mirror"
+    }
     result = card.render(model_card.make(known), "md").replace("\u00a0", " ")
-    assert "| looks at a face | twice, also in the mirror |" in result
-    assert "| test, whole split, seen 6 times, at sizes of 44, 48, 52 pixels and in the mirror |" in result
+    assert "| test-time augmentation | twice, also in the mirror |" in result
+    assert "| test, whole split, TTA: 6 times, at sizes of 44, 48, 52 pixels and in the mirror |" in result
     assert "| temperature | 0.894, fitted on validation |" in result
     assert "less than 40% is answered `uncertain`" in result
     assert "86.6% of the faces are above that, and 72.4% (70.8% to 73.9%) of those are named right" in result
     assert "| 100% | 67.5% | 0.22 |" in result
     plain = card.render(model_card.make(facts()), "md")
-    assert "| looks at a face | once |" in plain
+    assert "| test-time augmentation | once |" in plain
     assert "whole split, seen" not in plain
     assert "unsure" not in plain
 
@@ -160,7 +162,7 @@ def test_what_chance_does_to_the_recipe_is_told() -> None:
 
 
 def test_a_second_opinion_is_told_where_there_is_one() -> None:
-    scored = {key: {"accuracy": 0.7, "accuracy_ci": [0.68, 0.72]} for key in ("own", "ferplus", "either")}
+    scored = {key: {"accuracy": 0.7, "accuracy_ci": [0.68, 0.72]} for key in ("fer2013", "ferplus", "either")}
     found = {"n": 3350, "unsettled": 239, "labels_agree": 0.656, **scored, "without_leaks": {"n": 3076, **scored}}
     result = card.render(model_card.make(facts(ferplus=found)), "md").replace("\u00a0", " ")
     assert "the two labels agree on 65.6%" in result

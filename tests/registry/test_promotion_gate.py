@@ -63,7 +63,7 @@ def test_the_first_champion_needs_only_to_keep_the_limits(limits: Promote) -> No
     assert verdict.promoted
     assert verdict.reason == "cnn (version 2, macro-F1 0.6000) clears the floor of 0.35 and is the first champion."
     assert [finding.rule for finding in verdict.findings] == list(promotion_gate.RULES)
-    assert all(finding.passed and finding.told for finding in verdict.findings)
+    assert all(finding.passed and finding.message for finding in verdict.findings)
 
 
 @pytest.mark.parametrize("champion", [None, scored("1", macro_f1=0.2)])

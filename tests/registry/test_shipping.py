@@ -75,7 +75,7 @@ def test_the_scores_of_another_way_of_looking_say_whether_it_is_served(project: 
     report, tta = json.loads((project / "evaluation.json").read_text()), Tta("multi_scale", (44, 52))
     report["test"]["tta"] = SCORES | tta.as_report()
     (project / "evaluation.json").write_text(json.dumps(report))
-    words = "| PrivateTest, whole, seen 4 times, at sizes of 44, 52 pixels and in the mirror"
+    words = "| PrivateTest, whole, TTA: 4 times, at sizes of 44, 52 pixels and in the mirror"
     for crops, row in ((tta.crops, f"{words} | 9 |"), ((44, 48), f"{words} (not served) | 9 |")):
         card = read_card(project / "champion")
         write_card(project / "champion", dataclasses.replace(card, tta="multi_scale", crops=crops))

@@ -41,8 +41,8 @@ def judgement(*, promoted: bool, champion: str | None = "1", **more: Any) -> dic
         "champion": candidate if promoted else {"version": champion} if champion else None,
         "scores": {"challenger": SCORES, **({"champion": {**SCORES, "version": champion}} if champion else {})},
         "rules": [
-            {"rule": "floor", "passed": True, "told": "fine"},
-            {"rule": "better", "passed": promoted, "told": "so"},
+            {"rule": "floor", "passed": True, "message": "fine"},
+            {"rule": "better", "passed": promoted, "message": "so"},
         ],
     }
     return result | more
@@ -292,4 +292,4 @@ def test_what_was_validated_now_is_told_from_an_older_verdict(project: Path) -> 
     assert outcome.observed().name == "pending"
     write_json(outcome.PREPARED, {"digest": "new"})
     assert outcome.observed().name == "stopped"
-    assert "break 1 critical expectation of profile 'x': flat." in outcome.observed().told
+    assert "break 1 critical expectation of profile 'x': flat." in outcome.observed().message

@@ -146,7 +146,7 @@ def test_data_that_nobody_pushed_are_a_failure_that_says_so(monkeypatch: pytest.
     Path("data/raw").rmdir()
     ended = run(Dvc(), monkeypatch)
     assert ended.code == 1
-    assert "dvc push" in ended.told
+    assert "dvc push" in ended.message
 
 
 def test_judging_asks_promote_with_the_stages_own_paths(monkeypatch: pytest.MonkeyPatch) -> None:

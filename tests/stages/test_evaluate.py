@@ -208,15 +208,15 @@ def test_crops_of_every_size_are_averaged_and_their_cost_is_told(world: World, m
 
 def test_what_is_served_has_the_temperature_of_the_way_it_is_served(world: World) -> None:
     once = world.run()
-    single = {"tta": "none", "crops": [48], "passes": 1, "seen": "once"}
+    single = {"tta": "none", "crops": [48], "passes": 1, "description": "once"}
     assert once["served"] == single | {"temperature": once["temperature"]}
     package = dataclasses.replace(world.params.package, tta="multi_scale")
     wanted = dataclasses.replace(world.with_(tta="multi_scale", crops=(44, 48)), package=package)
     served = world.run(wanted)
     words, result = "4 times, at sizes of 44, 48 pixels and in the mirror", served["test"]["tta"]
-    several = {"tta": "multi_scale", "crops": [44, 48], "passes": 4, "seen": words}
+    several = {"tta": "multi_scale", "crops": [44, 48], "passes": 4, "description": words}
     assert served["served"] == several | {"temperature": result["temperature"]}
-    assert result["seen"] == words
+    assert result["description"] == words
     assert served["temperature"] == once["temperature"], "the single pass keeps its own"
 
 
@@ -353,7 +353,7 @@ def test_voters_give_a_second_opinion_only_where_their_file_is(world: World) -> 
     path.write_text("\n".join(rows) + "\n")
     result = world.run(votes=path)["ferplus"]
     assert (result["n"], result["unsettled"], result["labels_agree"]) == (113, 7, 1)
-    assert result["own"] == result["ferplus"] == result["either"]
+    assert result["fer2013"] == result["ferplus"] == result["either"]
     assert result["without_leaks"]["n"] == 103
 
 

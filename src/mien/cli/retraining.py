@@ -38,7 +38,7 @@ def report(params: Path, folder: Path, base: str | None, faces: bool) -> None:
 
     ended = outcome.observed()
     report.write(folder, ended, revisions.base(base), faces=faces)
-    click.echo(f"{ended.title}. {ended.told}\nThe report is {folder / report.MARKDOWN} (and {report.HTML}).")
+    click.echo(f"{ended.title}. {ended.message}\nThe report is {folder / report.MARKDOWN} (and {report.HTML}).")
 
 
 @click.command()
@@ -66,7 +66,7 @@ def retrain(params: Path, folder: Path, base: str | None, faces: bool, promote: 
     plan = retrain.Plan(folder, loaded.promote.model, promote, sync)
     ended = retrain.run(plan, revisions.base(base), faces=faces)
     click.secho(f"\n{ended.title} (exit code {ended.code}). ", bold=True, nl=False)
-    click.echo(f"{ended.told}\n{outcome.next_step(ended)}\nThe report is {folder / 'report.md'}.")
+    click.echo(f"{ended.message}\n{outcome.next_step(ended)}\nThe report is {folder / 'report.md'}.")
     sys.exit(ended.code)
 
 

@@ -84,7 +84,7 @@ def label_agreement(
     def told(chosen: NDArray[np.bool_]) -> dict[str, Any]:
         predicted, own, other = probabilities[chosen].argmax(axis=1), split.labels[chosen], plurality[chosen]
         right = {
-            "own": predicted == own,
+            "fer2013": predicted == own,
             "ferplus": predicted == other,
             "either": (predicted == own) | (predicted == other),
         }

@@ -230,4 +230,4 @@ def write_index(stage: Stage) -> None:
 
 
 def _sentence(result: dict[str, Any]) -> str:
-    return f"{result['told']} {result['next']}"
+    return f"{result['message']} {result['next']}"

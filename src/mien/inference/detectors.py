@@ -23,7 +23,8 @@ Floats = NDArray[np.float64]
 class Framing:
     """How a detector's box lies in FER-2013's frame: its size and its centre's offset, as shares of the frame's side.
 
-    Medians over validation faces pasted into scenes and detected again: `python benchmarks/framing.py` prints them.
+    Medians over validation faces pasted into scenes and detected again,
+    as `python benchmarks/crop_calibration.py` prints them.
     """
 
     size: float

@@ -67,7 +67,7 @@ class Tta:
 
     def as_report(self) -> dict[str, Any]:
         """For reports: the name, the sides, the cost and the words."""
-        return {"tta": self.tta, "crops": list(self.crops), "passes": self.passes, "seen": str(self)}
+        return {"tta": self.tta, "crops": list(self.crops), "passes": self.passes, "description": str(self)}
 
     @property
     def passes(self) -> int:

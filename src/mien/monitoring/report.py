@@ -55,7 +55,7 @@ class Period:
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     """The whole comparison."""
 
     level: Level
@@ -69,7 +69,7 @@ class Told:
 
 def tell(
     folders: Sequence[Path], baseline: Sequence[Path], place: Path | None, limits: Drift, last: int | None = None
-) -> Told:
+) -> Report:
     """Compare the windows in `folders` (of the `last` hours of them) with `baseline`, else the champion's profile.
 
     Raises MienError where there is nothing to compare.
@@ -82,16 +82,16 @@ def tell(
     now = _merged(found, version)
     findings = drift.compare(reference, now, limits)
     periods = [_period(some, reference, version, limits) for some in _stretches(found, limits.faces)]
-    return Told(drift.worst(findings), findings, periods, reference, now, against, _notes(found, version, broken))
+    return Report(drift.worst(findings), findings, periods, reference, now, against, _notes(found, version, broken))
 
 
-def write(folder: Path, result: Told, limits: Drift) -> None:
+def write(folder: Path, result: Report, limits: Drift) -> None:
     """Write drift.json and drift.html."""
     write_json(folder / "drift.json", _content(result, limits))
     write_text(folder / "drift.html", _page(result, limits))
 
 
-def lines(result: Told, page: Path) -> list[str]:
+def lines(result: Report, page: Path) -> list[str]:
     """What the terminal says: a line for each property, the notes, the verdict, and what to do about drift."""
     first, end = result.periods[0].start, result.periods[-1].end
     rows = [f"{_day(first)} to {_day(end)} UTC, compared with {result.against}", ""]
@@ -108,7 +108,7 @@ def lines(result: Told, page: Path) -> list[str]:
     return rows
 
 
-def verdict(result: Told) -> str:
+def verdict(result: Report) -> str:
     """The outcome in one sentence."""
     if result.level in ("too_few", "unknown"):
         return "There is too little to compare."
@@ -176,7 +176,7 @@ def _period(some: Sequence[Window], reference: Counts, version: str, limits: Dri
     return Period(some[0].start, end, drift.worst(findings), findings)
 
 
-def _content(result: Told, limits: Drift) -> dict[str, Any]:
+def _content(result: Report, limits: Drift) -> dict[str, Any]:
     """drift.json."""
     return {
         "drift": result.level == "drift",
@@ -201,7 +201,7 @@ def _content(result: Told, limits: Drift) -> dict[str, Any]:
     }
 
 
-def _page(result: Told, limits: Drift) -> str:
+def _page(result: Report, limits: Drift) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -213,7 +213,7 @@ def _page(result: Told, limits: Drift) -> str:
     )
     environment.filters |= {"day": _day}
     return environment.get_template("drift.html.j2").render(
-        told=result,
+        report=result,
         limits=limits,
         verdict=verdict(result),
         words=WORDS,
@@ -223,7 +223,7 @@ def _page(result: Told, limits: Drift) -> str:
     )
 
 
-def _panel(finding: Finding, result: Told) -> dict[str, Any]:
+def _panel(finding: Finding, result: Report) -> dict[str, Any]:
     """What the page draws of one property: for each bin its label and both shares as parts of the highest."""
     name = finding.property
     before, after = drift.shares(result.reference[name]), drift.shares(result.now[name])

@@ -105,7 +105,7 @@ def _short(facts: Facts) -> Section:
         ("file", f"ONNX, {tested['bytes']:,} bytes"),
         ("speed", f"{tested['milliseconds']:.2f} ms a face (median, one face at a time on one thread)"),
         ("runtime", f"{runtime['backend']}, {runtime['precision']}" if runtime else "not recorded"),
-        ("looks at a face", served["seen"]),
+        ("test-time augmentation", served["description"]),
         ("temperature", f"{served['temperature']:.3f}, fitted on validation"),
         ("data", f"{evaluation['data']['name']}, described in the data card"),
     ]
@@ -124,7 +124,7 @@ def _results(facts: Facts) -> Section:
     test, winner = facts.evaluation["test"], facts.evaluation["winner"]
     result = {"test, whole split": test, "test, without images also in training": test["without_leaks"]}
     if "tta" in test:
-        result[f"test, whole split, seen {test['tta']['seen']}"] = test["tta"]
+        result[f"test, whole split, TTA: {test['tta']['description']}"] = test["tta"]
     result["validation, without leaked images"] = facts.evaluation["families"][winner]["validation"]
     rows = [(name, *_scores(part)) for name, part in result.items()]
     text = (
@@ -205,7 +205,11 @@ def _opinions(facts: Facts) -> Iterator[Section]:
     found = facts.evaluation.get("ferplus")
     if not found:
         return
-    names = {"own": "the data's own label", "ferplus": "the label that most of FER+'s voters chose", "either": "either"}
+    names = {
+        "fer2013": "the data's own label",
+        "ferplus": "the label that most of FER+'s voters chose",
+        "either": "either",
+    }
     rows = [
         (
             result,
@@ -238,7 +242,7 @@ def _uncertain(facts: Facts) -> Iterator[Section]:
 
 
 def _gate(facts: Facts) -> Section:
-    rows = [(one["rule"], "kept" if one["passed"] else "broken", one["told"]) for one in facts.promotion["rules"]]
+    rows = [(one["rule"], "kept" if one["passed"] else "broken", one["message"]) for one in facts.promotion["rules"]]
     found = facts.promotion["comparison"]
     text = ["Models were scored on the validation faces without an exact copy in training, as they are served."]
     if found:

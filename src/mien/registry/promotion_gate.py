@@ -46,7 +46,7 @@ class Finding:
 
     rule: str
     passed: bool
-    told: str
+    message: str
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,8 @@ def _entry(version: versions.Version) -> Entry:
             after=int(tags["after"]),
             why=tags.get("why", ""),
             who=tags.get("who", ""),
-            facts=json.loads(tags.get("facts", "{}")),
+            # Entries of earlier versions call a rule's message "told".
+            facts=json.loads(tags.get("facts", "{}").replace('"told":', '"message":')),
             id=tags["id"],
             number=int(version.version),
             when=version.created,

@@ -60,7 +60,7 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
     }
     if "tta" in test:
         served = "" if Tta.of(test["tta"]) == card.test_time_augmentation else " (not served)"
-        rows[f"PrivateTest, whole, seen {test['tta']['seen']}{served}"] = test["tta"]
+        rows[f"PrivateTest, whole, TTA: {test['tta']['description']}{served}"] = test["tta"]
     table = "\n".join(f"| {name} | {_row(row)} |" for name, row in rows.items())
     recall = ", ".join(f"{name} {test['recall'][name]:.2f} ({test['support'][name]:,})" for name in EMOTIONS)
     teachers = ", ".join(family.get("distil", {}).get("teachers", {}))

@@ -1,4 +1,4 @@
-"""What changed between two states of the raw rows: told by the images' hashes, never by the rows' places."""
+"""What changed between two states of the raw rows: by the hashes of the images, not the positions of the rows."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping

@@ -39,10 +39,10 @@ PREPARED, LOCK = Path("data/prepared/dataset.json"), Path("dvc.lock")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of it: `told` says why, `judgement` is promote's report where there was a challenger."""
+    """What became of it: `message` is the reason, `judgement` is promote's report where there was a challenger."""
 
     name: Name
-    told: str = ""
+    message: str = ""
     judgement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -62,9 +62,9 @@ class Outcome:
 
 
 def observed() -> Outcome:
-    """How the last run in this folder ended, told from what it left."""
+    """How the last run in this folder ended, read from the files it left."""
     if stopped():
-        return Outcome("stopped", validation_told())
+        return Outcome("stopped", validation_message())
     if not PROMOTION.exists() or _out_of_date():
         return Outcome("pending", "The pipeline has not run on these data.")
     return judged(read_json(PROMOTION, made_by="dvc repro promote"))
@@ -88,7 +88,7 @@ def stopped() -> bool:
     return not report["success"] and report["data"]["digest"] == info["digest"]
 
 
-def validation_told() -> str:
+def validation_message() -> str:
     """What validation had to say, in one sentence."""
     report = read_json(VALIDATION, made_by="dvc repro validate")
     failed = [e["name"] for e in report["expectations"] if not e["success"] and e["severity"] == "critical"]

@@ -50,7 +50,7 @@ class Facts:
         return {
             "outcome": self.outcome.name,
             "code": self.outcome.code,
-            "told": self.outcome.told,
+            "message": self.outcome.message,
             "next": outcomes.next_step(self.outcome),
             "base": self.base,
             "head": revisions.git("rev-parse", "HEAD") or None,

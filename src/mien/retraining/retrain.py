@@ -60,7 +60,7 @@ def run(plan: Plan, base: str | None, *, faces: bool) -> Outcome:
         ended = retrain(plan)
         tag = served(plan.folder) if ended.name == "promoted" else ""
     except (StepFailed, MienError) as error:
-        ended = Outcome("failed", f"{ended.told} But {error}" if ended.told else str(error), ended.judgement)
+        ended = Outcome("failed", f"{ended.message} But {error}" if ended.message else str(error), ended.judgement)
     report.write(plan.folder, ended, base, faces=faces, bento=tag)
     return ended
 
@@ -82,7 +82,7 @@ def retrain(plan: Plan) -> Outcome:
         dvc("repro", "evaluate")
     except StepFailed:
         if outcomes.stopped():
-            return Outcome("stopped", outcomes.validation_told())
+            return Outcome("stopped", outcomes.validation_message())
         raise
     keep(remote)
     ended = promote(plan) if plan.promote else judge(plan, changed=_text(LOCK) != before)

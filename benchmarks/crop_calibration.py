@@ -1,7 +1,7 @@
 """How detectors frame the faces of FER-2013, and what finding and cropping a face anew costs in accuracy.
 
-`python benchmarks/framing.py` fits on validation faces the constants that stand in `mien.inference.detectors`;
-`python benchmarks/framing.py test` scores test faces with the constants that stand there, and fits nothing.
+`python benchmarks/crop_calibration.py` fits on validation faces the constants that stand in `mien.inference.detectors`;
+`python benchmarks/crop_calibration.py test` scores test faces with the constants that stand there, and fits nothing.
 """
 
 import argparse
