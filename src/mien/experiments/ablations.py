@@ -25,7 +25,7 @@ class Ablation:
 
 
 def run(folder: Path, raw: Path, report: Path, plot: Path) -> None:
-    """Train the families of OVERLAY on the faces in `raw`; the test split is not looked at.
+    """Train the families of OVERLAY on the faces in `raw`; the test split is not read.
 
     What each training scored is kept in `report`, the gains are drawn to `plot`.
     """

@@ -13,7 +13,7 @@ OVERLAY = Path("params/baselines.yaml")
 
 def run(folder: Path, raw: Path, report: Path, only: tuple[str, ...] = ()) -> None:
     """Train the presets of OVERLAY (or `only` some) on the faces in `raw`, and keep what each is worth in `report`."""
-    # Each preset is somebody's whole system: the test split tells what it is worth, and chooses none of them.
+    # Each preset is somebody's whole system: the test split scores it, and selects none of them.
     click.echo(table(compare(OVERLAY, folder, raw, report, only, test=True)))
 
 

@@ -33,7 +33,7 @@ IDENTITY = ("-c", "user.name=Mien's story", "-c", "user.email=story@localhost", 
 
 @dataclass
 class Stage:
-    """The folder of the story: the project, its DVC remote, and what was told so far."""
+    """The folder of the story: the project, its DVC remote, and the acts so far."""
 
     folder: Path
     acts: list[tuple[str, str, Path | None]] = field(default_factory=list)
@@ -189,7 +189,7 @@ def nothing_changed(stage: Stage) -> None:
 
 
 def rollback(stage: Stage) -> None:
-    """People change their minds: one command back, and all of it can be traced."""
+    """Roll back with one command, and trace the lineage."""
     said = stage.run("mien", "rollback", "--why", "The story wants to see it")
     stage.tell("Rollback", said.strip())
     batch = next((stage.project / "data/raw").glob("001_*.parquet")).relative_to(stage.project)

@@ -29,7 +29,7 @@ class Card:
     `status.sharpness` of its crop, `low_confidence` by the detector's score, `uncertain` by the probability of its
     emotion. Where the defaults come from: `python benchmarks/limits.py`.
 
-    `tta` and `crops` are the way it looks at a face, of which each answer is the mean and to which `temperature` was
+    `tta` and `crops` are its TTA, over which probabilities are averaged and for which `temperature` was
     fitted; a card without them looks once.
     """
 
@@ -63,7 +63,7 @@ class Card:
 
     @property
     def test_time_augmentation(self) -> Tta:
-        """How it looks at a face."""
+        """Its TTA."""
         return Tta(self.tta, self.crops)
 
 

@@ -23,7 +23,7 @@ FINE = 48.0
 """A face with a smaller side, in the pixels of a JPEG read at less than its size, is cropped from the whole photo."""
 
 DETECTION_SIDES = (160, 320, 640)
-"""Longest sides at which faces may be looked for; `python benchmarks/detection.py` tells what each finds and costs."""
+"""Longest sides of the image given to the detector; `python benchmarks/detection.py` prints recall and cost of each."""
 
 
 class Mien:
@@ -147,7 +147,7 @@ def _error(error: MienError) -> dict[str, Any]:
 
 
 def _photo(image: Image, enough: int | None = None) -> photos.Photo:
-    """The pixels of a photo; those of a large JPEG at less than its size where `enough` are asked for."""
+    """The pixels of a photo; those of a large JPEG at less than its size where `enough` are requested."""
     if isinstance(image, np.ndarray):
         pixels = photos.from_array(image)
         return photos.Photo(pixels, (pixels.shape[1], pixels.shape[0]))

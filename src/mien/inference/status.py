@@ -10,7 +10,7 @@ from mien.inference.champion import Card
 from mien.inference.faces import Face
 
 STATUSES = ("too_small", "blurry", "low_confidence", "uncertain", "ok")
-"""What a face's status can be; of several reasons the first is told, since it is behind the later ones."""
+"""The statuses of a face; of several reasons the first is reported, since it causes the later ones."""
 
 
 def status(face: Face, confidence: float, limits: Card) -> str:

@@ -1,4 +1,4 @@
-"""Looking at a face more than once: the answers to its mirror image, crops or other sizes of it, averaged."""
+"""Test-time augmentation (TTA): probabilities averaged over the mirror image, crops or other sizes of a face."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Predict = Callable[[Floats], NDArray[np.floating]]
 TtaName = Literal["none", "flip", "ten_crop", "multi_scale"]
 
 SIDES: Mapping[str, tuple[int, int]] = {"ten_crop": (1, FACE_SIZE), "multi_scale": (1, 2 * FACE_SIZE)}
-"""Smallest and largest side of the ways that take squares of several; the others take the whole face."""
+"""Smallest and largest side of the crops of each TTA that has any; the others take the whole face."""
 
 
 @dataclass(frozen=True)
 class Tta:
-    """How a face is looked at: once, also in the mirror, or in squares of each side in `crops`, scaled back to 48.
+    """One kind of TTA: none, the mirror image too, or squares of each side in `crops`, scaled back to 48 px.
 
     ten_crop takes the corners, the middle and their mirror images; multi_scale the middle and its mirror image, where a
     side above 48 shows the face smaller, its edges drawn on.
@@ -32,7 +32,7 @@ class Tta:
     crops: tuple[int, ...] = (FACE_SIZE,)
 
     def __post_init__(self) -> None:
-        """Refuse what is no way. Raises MienError."""
+        """Refuse unknown names and crops out of range. Raises MienError."""
         if self.tta not in get_args(TtaName):
             raise MienError(
                 f"The test-time augmentation is {self.tta!r}, expected one of {', '.join(get_args(TtaName))}."
@@ -44,7 +44,7 @@ class Tta:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Tta":
-        """The way that `tta` and `crops` of a card or of a version's tags tell; NO_TTA where they are not told.
+        """The TTA in the fields `tta` and `crops` of a card or of a version's tags; NO_TTA where they are missing.
 
         Tags hold text: sides with commas between them. Raises MienError.
         """
@@ -56,7 +56,7 @@ class Tta:
         return cls(tta, sides)
 
     def __str__(self) -> str:
-        """How often and how a face is seen, in words."""
+        """The number and kind of passes, in words."""
         sides = ", ".join(map(str, self.crops))
         return {
             "none": "once",
@@ -71,7 +71,7 @@ class Tta:
 
     @property
     def passes(self) -> int:
-        """How often the network sees every face."""
+        """Forward passes per face."""
         return len(self._places()) * (1 if self.tta == "none" else 2)
 
     def views(self, faces: Floats) -> Iterator[Floats]:

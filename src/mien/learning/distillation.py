@@ -72,13 +72,13 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
         """Add the loss while training."""
         if training:
             temperature, turns = self.recipe.temperature, len(self.teachers)
-            taught = ops.concatenate(
+            targets = ops.concatenate(
                 [teacher(faces[i::turns], training=False) for i, teacher in enumerate(self.teachers)]
             )
-            said = ops.concatenate([answers[i::turns] for i in range(turns)])
-            taught, said = soften(taught, temperature), soften(said, temperature)
-            gap = ops.log(taught + SMALLEST) - ops.log(said + SMALLEST)
-            self.add_loss(self.recipe.weight * temperature**2 * ops.mean(ops.sum(taught * gap, axis=-1)))
+            predicted = ops.concatenate([answers[i::turns] for i in range(turns)])
+            targets, predicted = soften(targets, temperature), soften(predicted, temperature)
+            gap = ops.log(targets + SMALLEST) - ops.log(predicted + SMALLEST)
+            self.add_loss(self.recipe.weight * temperature**2 * ops.mean(ops.sum(targets * gap, axis=-1)))
         return answers
 
 

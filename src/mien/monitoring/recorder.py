@@ -1,4 +1,4 @@
-"""What the service remembers of the faces that it saw: counts over windows of time, never a photo or a face."""
+"""The drift recorder: histograms of the served faces over windows of time; no photo or face is kept."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ UNWRITTEN = 48
 
 
 class DriftRecorder:
-    """Counts for one process. `saw` touches memory alone: a thread writes each window when it is over."""
+    """Counts for one process. `record` touches memory alone: a thread writes each window when it is over."""
 
     def __init__(
         self, folder: Path, model: str, minutes: int = MINUTES, clock: Callable[[], float] = time.time
@@ -60,7 +60,7 @@ class DriftRecorder:
         with self._lock:
             counts = self._current()
             for photo in found:
-                # A picture that is a face from edge to edge tells nothing of finding faces.
+                # A whole-image face carries no information on detection.
                 looked_for = [face for face in photo if face.found_by != "whole_image"]
                 if looked_for or not photo:
                     counts["photos"][not photo] += 1

@@ -1,4 +1,4 @@
-"""What `mien drift` tells: windows held against a reference, as JSON, as a page, and in the terminal."""
+"""The drift report of `mien drift`: windows compared with a reference, as JSON, as a page, and in the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

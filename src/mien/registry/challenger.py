@@ -83,7 +83,7 @@ def gather(
     validated: Path,
     log: Log | None = None,
 ) -> Case:
-    """All that the rules look at."""
+    """Collect the input of the promotion gate's rules."""
     onnx, withdrawn = challenger.training.get("onnx", {}), (log or Log()).withdrawn.get(challenger.version)
     # The report of another training proves nothing of this file.
     proven = onnx.get("sha256") == challenger.tags["onnx_sha256"]

@@ -27,7 +27,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Case:
-    """All that the rules look at; `champion` and `comparison` are None for a first model."""
+    """The input of the rules; `champion` and `comparison` are None for a first model."""
 
     challenger: ServedScores
     champion: ServedScores | None = None

@@ -16,7 +16,7 @@ from mien.registry.promotion_log import Entry, Log
 def report(
     challenger: Challenger, case: Case, verdict: Verdict, name: str, champion: Mapping[str, str]
 ) -> dict[str, Any]:
-    """promotion.json; `champion` holds the tags of the one to beat, whose old score tells what other data change."""
+    """promotion.json; `champion` holds the incumbent's tags, with its score when it was promoted."""
     digest = challenger.tags["data.digest"]
     candidate = _contender(case.challenger, digest)
     incumbent = _contender(case.champion, champion.get("data.digest", "")) if case.champion else None
@@ -42,7 +42,7 @@ def report(
 
 
 def standing(challenger: Challenger, case: Case, log: Log, params: Params, finished: bool) -> dict[str, Any]:
-    """The report of a winner that is champion already: nothing is judged, its own entry is told again."""
+    """The report of a winner that is champion already: nothing is judged, its log entry is repeated."""
     made = [entry for entry in log.entries if entry.moves and entry.version == log.champion]
     facts = {key: made[-1].facts[key] for key in ("scores", "comparison", "rules") if made and key in made[-1].facts}
     known = f", by entry {made[-1].number} of the promotion log" if made else ""

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the answers: photos, faces, emotions, and how long finding and naming them took."""
+"""Prometheus metrics: photos, faces, emotions, and the time of detection and classification."""
 
 import functools
 from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ MIB = 2**20
 
 
 def _limits() -> limits.Limits:
-    """The limits in force, told in BentoML's way where they are wrong: its command line prints that without a trace."""
+    """The limits in force; wrong ones raise BentoML's own error, which its command line prints without a traceback."""
     try:
         return limits.read()
     except MienError as error:

@@ -1,4 +1,4 @@
-"""What is fetched rather than asked: the web page, the model's card, the OpenAPI, and a word to who uses GET."""
+"""GET routes: the web page, the model card, the OpenAPI document, and a hint where a POST call is fetched."""
 
 import hashlib
 from pathlib import Path
@@ -28,7 +28,7 @@ HEADERS = {
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    "cache-control": "no-cache",  # asked again each time, answered 304 while nothing has changed
+    "cache-control": "no-cache",  # revalidated each time, 304 while nothing has changed
 }
 
 
