@@ -30,7 +30,7 @@ class Card:
     emotion. Where the defaults come from: `python benchmarks/limits.py`.
 
     `tta` and `crops` are its TTA, over which probabilities are averaged and for which `temperature` was
-    fitted; a card without them looks once.
+    fitted; a card without them uses one pass.
     """
 
     version: str
