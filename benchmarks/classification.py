@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from timing import milliseconds, table
 
 from mien.config.params import load
-from mien.inference import champion
-from mien.inference import openvino_runtime as vino
+from mien.inference import champion, openvino_runtime
 from mien.inference.runtime import Runtime
 
 SIZES = (1, 8, 64)
@@ -52,9 +51,9 @@ def section() -> str:
         ratios = (f"{ours / other:.1f}×" if ours / other > 10 else f"{ours / other:.2f}×" for other in others)  # noqa: PLR2004
         rows.append([size, *(f"{speed:,.0f}" for speed in (*others, ours)), *ratios, f"{ours * work / peak:.2f}"])
     head = ["faces at a time", *calls, *(f"against {name}" for name in list(calls)[:-1]), "share of the ceiling"]
-    result = f"Faces a second of CPU time. The ceiling, this processor's best {fast.precision} convolution: "
-    result += f"{peak / 1e9:.1f} billion multiplications a second; a face takes {work / 1e6:.0f} million."
-    return f"{table(head, rows)}\n\n{result}"
+    caption = f"Faces a second of CPU time. The ceiling, this processor's best {fast.precision} convolution: "
+    caption += f"{peak / 1e9:.1f} billion multiplications a second; a face takes {work / 1e6:.0f} million."
+    return f"{table(head, rows)}\n\n{caption}"
 
 
 def speeds(calls: dict[str, Classifier], size: int) -> dict[str, float]:
@@ -100,14 +99,14 @@ def ceiling() -> float:
 
 
 def _convolution(channels: int, side: int) -> Callable[[], object]:
-    openvino = vino.library()
+    openvino = openvino_runtime.library()
     ops = openvino.opset13
     picture = ops.parameter([8, channels, side, side], openvino.Type.f32)
     kernel = ops.constant(np.random.default_rng(0).normal(0, 0.01, (channels, channels, 3, 3)).astype(np.float32))
     answer = ops.convolution(picture, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
     # Little is read and written beside the convolution: only the mean of each channel is asked for.
     model = openvino.Model([ops.reduce_mean(answer, ops.constant(np.array([2, 3])), keep_dims=True)], [picture])
-    network = vino.Network(model, 1)
+    network = openvino_runtime.Network(model, 1)
     return lambda: network.filled(lambda _: None)
 
 

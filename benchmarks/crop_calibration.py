@@ -83,9 +83,9 @@ def report(
         for levelled in (False, True) if found.faces[0].landmarks is not None else (False,):
             got = runtime.predict(crops(found, framing, levelled=levelled)).argmax(axis=1)
             drop = 100 * (np.mean(names == labels) - np.mean(got == labels))
-            result = f"{framing.size:>7.3f}{framing.right:>8.3f}{framing.down:>8.3f}{np.mean(got == labels):>10.2%}"
+            line = f"{framing.size:>7.3f}{framing.right:>8.3f}{framing.down:>8.3f}{np.mean(got == labels):>10.2%}"
             p = mcnemar(labels, names, got)
-            print(f"  {name + (', eyes levelled' if levelled else ''):<32}{result}{drop:>+8.2f}   p = {p:.2f}")
+            print(f"  {name + (', eyes levelled' if levelled else ''):<32}{line}{drop:>+8.2f}   p = {p:.2f}")
 
 
 def turned(images: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:

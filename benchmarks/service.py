@@ -56,9 +56,9 @@ def section() -> str:
         held = " + ".join(f"{worker.memory_info().rss / 2**20:.0f}" for worker in service.workers())
     head = ["requests at a time", "floor, /s", "HTTP, /s", "share of the floor", "the same by CPU time", "p50 ms",
             "p95 ms", "p95 / p50", "CPU ms: floor", "HTTP adds", "event loop", "other than 2xx"]  # fmt: skip
-    result = f"Median of {RUNS} runs, connected anew each time. First answer {ready:.1f} s after `bentoml serve`; "
+    caption = f"Median of {RUNS} runs, connected anew each time. First answer {ready:.1f} s after `bentoml serve`; "
     return (
-        f"{table(head, [_row(count, taken) for count, taken in runs.items()])}\n\n{result}the workers hold {held} MiB."
+        f"{table(head, [_row(count, taken) for count, taken in runs.items()])}\n\n{caption}the workers hold {held} MiB."
     )
 
 

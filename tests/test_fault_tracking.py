@@ -15,7 +15,7 @@ from mien.config.params import Family, Params
 from mien.errors import MienError
 from mien.files import write_json
 from mien.learning import training
-from mien.registry import metrics_outbox as outbox
+from mien.registry import metrics_outbox
 from mien.registry.tracking.store import connect
 from mien.stages import train, tune
 
@@ -141,7 +141,7 @@ def assert_whole(report: dict[str, Any]) -> None:
     assert [point.step for point in curve] == [1, 2, 3]
     assert [point.value for point in curve] == report["history"]["val_macro_f1"]
     assert client.get_run(report["run_id"]).info.status == "FINISHED"
-    assert not list(Path().glob(f"{outbox.FOLDER}/*")), "nothing is left to be sent"
+    assert not list(Path().glob(f"{metrics_outbox.FOLDER}/*")), "nothing is left to be sent"
 
 
 def test_a_server_that_is_down_or_hangs_at_the_start_is_named_and_nothing_is_begun(
@@ -162,7 +162,7 @@ def test_a_server_that_is_down_or_hangs_at_the_start_is_named_and_nothing_is_beg
 def test_a_server_that_hangs_in_the_middle_gets_the_numbers_later(
     line: Line, short: Params, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(outbox, "PAUSE", 0.0)
+    monkeypatch.setattr(metrics_outbox, "PAUSE", 0.0)
     after_epoch(2, line.hang, monkeypatch)
     after_epoch(3, line.mend, monkeypatch)
     assert_whole(run(prepared, short))

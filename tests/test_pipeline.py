@@ -49,9 +49,10 @@ def test_a_stages_own_code_is_among_its_dependencies(stages: dict[str, Any]) -> 
         assert body["cmd"].startswith(f"mien {verb} ")
 
 
+TRACKING = {"mien.registry": "tracks what the stage did; no result is read from it"}
 NO_RESULT = {
-    "mien.errors": "texts of errors",
-    "mien.registry": "tracks what tune and train did; neither reads a result from it",
+    stage: {"mien.errors": "texts of errors", **(TRACKING if stage in ("tune", "train") else {})}
+    for stage in ("prepare", "validate", "tune", "train", "evaluate", "promote", "package")
 }
 """Modules that a stage may import without depending on them, each with the reason: they change no output of it."""
 
@@ -80,19 +81,18 @@ def closure(module: str) -> set[str]:
     return found
 
 
-def not_covered(module: str, deps: list[str]) -> set[str]:
+def not_covered(stage: str, deps: list[str]) -> set[str]:
     """Imported files that neither a dependency, nor a folder among them, nor NO_RESULT covers."""
     covering = {ROOT / dep for dep in deps}
-    exempt = {source(name).parent if source(name).name == "__init__.py" else source(name) for name in NO_RESULT}
-    files = {source(name) for name in closure(module) if name != "mien"}
+    exempt = {source(name).parent if source(name).name == "__init__.py" else source(name) for name in NO_RESULT[stage]}
+    files = {source(name) for name in closure(f"mien.stages.{stage}") if name != "mien"}
     covered = covering | exempt
     return {str(path.relative_to(ROOT)) for path in files if not covered & {path, *path.parents}}
 
 
 def test_a_stage_depends_on_every_module_that_can_change_what_it_writes(stages: dict[str, Any]) -> None:
     missing = {
-        name: not_covered(f"mien.stages.{AGAIN.get(name, name)}", stage.get("do", stage)["deps"])
-        for name, stage in stages.items()
+        name: not_covered(AGAIN.get(name, name), stage.get("do", stage)["deps"]) for name, stage in stages.items()
     }
     assert missing == {name: set() for name in stages}
 
@@ -105,11 +105,20 @@ def test_a_stage_depends_on_every_module_that_can_change_what_it_writes(stages: 
         ("validate", "src/mien/data/quality", "src/mien/data/quality/learnt_profile.py"),
         ("evaluate", "src/mien/config", "src/mien/config/params.py"),
         ("promote", "src/mien/inference/calibration.py", "src/mien/inference/calibration.py"),
+        ("promote", "src/mien/registry", "src/mien/registry/challenger.py"),
+        ("package", "src/mien/registry", "src/mien/registry/tracking/versions.py"),
     ],
 )
 def test_a_dependency_taken_out_is_named(stages: dict[str, Any], stage: str, taken: str, named: str) -> None:
     body = stages[stage].get("do", stages[stage])
-    assert named in not_covered(f"mien.stages.{stage}", [dep for dep in body["deps"] if dep != taken])
+    assert named in not_covered(stage, [dep for dep in body["deps"] if dep != taken])
+
+
+def test_package_depends_on_the_code_that_the_bento_carries(stages: dict[str, Any]) -> None:
+    carried = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["include"]
+    rooms = {path.rstrip("/") for path in carried if path.startswith("src/mien/") and path.endswith("/")}
+    assert rooms == {f"src/mien/{room}" for room in ("inference", "monitoring", "serving")}
+    assert rooms <= set(stages["package"]["deps"])
 
 
 def test_every_source_file_named_in_dvc_yaml_exists(stages: dict[str, Any]) -> None:

@@ -17,8 +17,7 @@ from PIL import Image
 from mien import Mien
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.inference import champion, faces, photos
-from mien.inference import openvino_runtime as vino
+from mien.inference import champion, faces, openvino_runtime, photos
 from mien.inference.champion import Card
 from mien.inference.detectors import Detection, Framing
 
@@ -197,7 +196,7 @@ def test_after_the_warm_up_photos_of_the_usual_shapes_compile_nothing(
     monkeypatch.setenv(faces.YUNET_VARIABLE, str(yunet_file))
     mien = Mien(champion_folder)
     mien.warm_up()
-    monkeypatch.setattr(vino, "Network", None)
+    monkeypatch.setattr(openvino_runtime, "Network", None)
     for shape in ((3000, 4000), (600, 400), (480, 640), (427, 640)):
         assert mien.predict(np.zeros((*shape, 3), np.uint8))["status"] == "no_face"
     mien.runtime.predict(np.zeros((1, 48, 48, 1), np.float32))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien.inference import saliency as explain
+from mien.inference import saliency
 
 SPOT = (slice(28, 40), slice(8, 20))
 
@@ -23,7 +23,7 @@ def faces() -> NDArray[np.float32]:
 
 
 def test_the_map_is_high_where_the_answer_comes_from(faces: NDArray[np.float32]) -> None:
-    for found in explain.saliency(faces, np.array([3, 3]), by_spot):
+    for found in saliency.saliency(faces, np.array([3, 3]), by_spot):
         assert found.map.shape == (48, 48)
         assert np.abs(found.map).max() == pytest.approx(1)
         row, column = np.unravel_index(found.map.argmax(), found.map.shape)
@@ -33,21 +33,21 @@ def test_the_map_is_high_where_the_answer_comes_from(faces: NDArray[np.float32])
 
 
 def test_the_map_is_negative_for_what_speaks_against_the_emotion(faces: NDArray[np.float32]) -> None:
-    found = explain.saliency(faces[:1], np.array([0]), by_spot)[0]
+    found = saliency.saliency(faces[:1], np.array([0]), by_spot)[0]
     row, column = np.unravel_index(found.map.argmin(), found.map.shape)
     assert SPOT[0].start <= row < SPOT[0].stop
     assert SPOT[1].start <= column < SPOT[1].stop
 
 
 def test_hiding_what_is_salient_matters_more_than_hiding_what_is_not(faces: NDArray[np.float32]) -> None:
-    found = explain.saliency(faces[:1], np.array([3]), by_spot)[0]
+    found = saliency.saliency(faces[:1], np.array([3]), by_spot)[0]
     assert found.before == pytest.approx(by_spot(faces[:1])[0, 3])
     assert found.without_salient < 0.5 * found.before
     assert found.without_others == pytest.approx(found.before, abs=0.05)
 
 
 def test_a_model_that_looks_at_nothing_gets_a_flat_map(faces: NDArray[np.float32]) -> None:
-    (found,) = explain.saliency(faces[:1], np.array([0]), lambda some: np.full((len(some), 7), 1 / 7))
+    (found,) = saliency.saliency(faces[:1], np.array([0]), lambda some: np.full((len(some), 7), 1 / 7))
     assert not found.map.any()
 
 
@@ -58,7 +58,7 @@ def test_many_faces_cost_two_calls_and_none_costs_nothing(faces: NDArray[np.floa
         calls.append(len(some))
         return by_spot(some)
 
-    assert explain.saliency(faces[:0], np.zeros(0, np.int64), counted) == []
+    assert saliency.saliency(faces[:0], np.zeros(0, np.int64), counted) == []
     assert calls == []
-    explain.saliency(faces, np.array([3, 3]), counted)
+    saliency.saliency(faces, np.array([3, 3]), counted)
     assert calls == [2 + 2 * 144, 6]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mien.data.quality import statistics as quality
+from mien.data.quality import statistics
 from mien.data.sources.sample import face
 from mien.monitoring import histograms
 
@@ -11,7 +11,7 @@ from mien.monitoring import histograms
 def test_a_face_measures_the_same_here_and_in_the_prepared_data() -> None:
     for seed in range(20):
         drawn = face(seed % 7, np.random.default_rng(seed))
-        known = quality.measure(drawn)
+        known = statistics.measure(drawn)
         expected = (known["mean"], known["std"], known["sharpness"])
         assert histograms.appearance(drawn) == pytest.approx(expected, rel=1e-6)
         assert histograms.appearance(drawn.astype(np.float32)[..., None]) == pytest.approx(expected, rel=1e-4)

@@ -112,6 +112,14 @@ def test_the_aliases_follow_the_log(model: Path) -> None:
     assert log.entries[-1].when >= log.entries[0].when > 1.6e12
 
 
+def test_an_entry_of_an_earlier_version_is_read_with_todays_keys(model: Path) -> None:
+    register(model, 1)
+    old = {"rules": [{"rule": "floor", "passed": True, "told": 'the key "told": of before'}]}
+    promotion_log.append("mien", Entry("promotion", "1", None, 0, "first", facts=old))
+    (kept,) = promotion_log.read("mien").entries
+    assert kept.facts["rules"] == [{"rule": "floor", "passed": True, "message": 'the key "told": of before'}]
+
+
 def test_an_alias_moved_by_hand_is_set_right(model: Path) -> None:
     register(model)
     promote("1")

@@ -13,7 +13,7 @@ from mien.data import sources
 from mien.data.raw import Batch, pgm
 from mien.data.raw import batch as make
 from mien.errors import MienError
-from mien.experiments import story_batches as batches
+from mien.experiments import story_batches
 from mien.experiments.story_batches import Faces
 from mien.stages import prepare, validate
 
@@ -71,9 +71,9 @@ def test_a_poisoned_batch_of_real_faces_stops_the_pipeline(
 ) -> None:
     later, exam = newest(slice_of_fer2013), faces(slice_of_fer2013, "test")
     poisoned = {
-        "shuffled": batches.shuffled(later, seed=1),
-        "blurred": batches.blurred(later),
-        "leaked": batches.leaked(later, exam, LATER // 10),
+        "shuffled": story_batches.shuffled(later, seed=1),
+        "blurred": story_batches.blurred(later),
+        "leaked": story_batches.leaked(later, exam, LATER // 10),
     }
     with pytest.raises(MienError, match=telling):
         judge(slice_of_fer2013, poisoned[kind], tmp_path, params)

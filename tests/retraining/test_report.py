@@ -16,8 +16,7 @@ import pytest
 from mien.data import raw
 from mien.errors import MienError
 from mien.files import write_json
-from mien.retraining import html_report as page
-from mien.retraining import outcome, report, revisions
+from mien.retraining import html_report, outcome, report, revisions
 from mien.retraining.changes import Changes, Row
 from mien.retraining.outcome import Outcome
 from mien.retraining.report import Facts
@@ -126,7 +125,7 @@ def test_it_stays_short_enough_for_a_comment() -> None:
 
 
 def test_the_page_has_tables_and_escapes_its_title() -> None:
-    text = page.render("| a | b |\n| - | - |\n| 1 | 2 |", "<x>")
+    text = html_report.render("| a | b |\n| - | - |\n| 1 | 2 |", "<x>")
     assert "<td>1</td>" in text
     assert "<title>&lt;x&gt;</title>" in text
 

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mien.experiments import story
-from mien.experiments import story_batches as batches
+from mien.experiments import story, story_batches
 from mien.registry import promotion_log
 from mien.registry.tracking import versions
 
@@ -158,9 +157,9 @@ class World:
         self.git("checkout", "--quiet", "--force", "-B", branch, "origin/main")
         self.dvc("checkout", "--force", "data/raw.dvc")
 
-    def append(self, name: str, faces: batches.Faces) -> None:
+    def append(self, name: str, faces: story_batches.Faces) -> None:
         path = self.runner.folder / f"{name}.csv"
-        batches.write(path, faces)
+        story_batches.write(path, faces)
         self.mien("fetch", "csv", str(path), "--append", "--name", story.DATA)
 
     def pull_request(self, branch: str, number: int, repository: str = "owner/project") -> dict[str, Any]:
@@ -193,12 +192,12 @@ class World:
         """A pull request with a poisoned batch."""
         self.begin(kind)
         exam = self.clone / "data/raw"
-        self.append(kind, batches.poisoned(kind, POISON, number, exam_of(exam)))
+        self.append(kind, story_batches.poisoned(kind, POISON, number, exam_of(exam)))
         self.share(f"Add {kind} faces", kind)
         return self.pull_request(kind, number)
 
 
-def exam_of(raw: Path) -> batches.Faces:
+def exam_of(raw: Path) -> story_batches.Faces:
     """The test split's faces, out of the raw rows."""
     import numpy as np
 
@@ -209,7 +208,7 @@ def exam_of(raw: Path) -> batches.Faces:
         if row["split"] == "test"
     ]
     images = [np.frombuffer(row["image"][-48 * 48 :], np.uint8).reshape(48, 48) for row in rows]
-    return batches.Faces(np.stack(images), np.array([row["emotion"] for row in rows]))
+    return story_batches.Faces(np.stack(images), np.array([row["emotion"] for row in rows]))
 
 
 def ran(job: Any) -> set[str]:
@@ -275,7 +274,7 @@ def test_a_pull_request_from_a_fork_runs_nothing(world: World) -> None:
 def test_a_good_batch_is_judged_on_its_pull_request_and_moves_nothing(world: World) -> None:
     head = world.main()
     world.begin("good")
-    world.append("good", batches.drawn(GOOD, seed=11))
+    world.append("good", story_batches.drawn(GOOD, seed=11))
     world.share("Add good faces", "good")
     jobs = world.pull_request("good", 1)
     assert jobs["retrain"].outputs == {"code": "0"}, jobs["retrain"].log

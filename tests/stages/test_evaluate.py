@@ -19,8 +19,7 @@ from mien.data.dataset import Split
 from mien.data.sources import ferplus
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.evaluation import model_predictions as predictions
-from mien.evaluation import scores
+from mien.evaluation import model_predictions, scores
 from mien.evaluation.model_predictions import ModelPredictions
 from mien.evaluation.selection import select
 from mien.inference.runtime import Runtime
@@ -146,7 +145,7 @@ def test_only_the_winner_sees_the_test_split_and_only_after_it_has_won(
         events.append(("read", name))
         return read_split(folder, name)
 
-    monkeypatch.setattr(predictions, "Runtime", Spy)
+    monkeypatch.setattr(model_predictions, "Runtime", Spy)
     monkeypatch.setattr(dataset, "read_split", read)
     world.run(world.with_(tta="none", robustness=False))
     read_test = events.index(("read", "test"))

@@ -14,7 +14,7 @@ from mien.config.params import Params
 from mien.data import sources
 from mien.data.quality import profile
 from mien.errors import MienError
-from mien.experiments import story_batches as batches
+from mien.experiments import story_batches
 from mien.stages import prepare, validate
 
 
@@ -142,9 +142,9 @@ def test_statistics_that_are_no_table_are_refused(spoilt: Path, params: Params, 
 def test_a_later_batch_is_judged_by_itself(params: Params, tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     sources.write(sources.sample(rows=700), raw)
-    faces = batches.drawn(140, seed=3)
-    for name, later in {"good": faces, "bad": batches.blurred(batches.drawn(140, seed=4))}.items():
-        batches.write(tmp_path / f"{name}.csv", later)
+    faces = story_batches.drawn(140, seed=3)
+    for name, later in {"good": faces, "bad": story_batches.blurred(story_batches.drawn(140, seed=4))}.items():
+        story_batches.write(tmp_path / f"{name}.csv", later)
         sources.write(sources.csv(tmp_path / f"{name}.csv").renamed("synthetic sample"), raw, append=True)
         prepare.run(raw, tmp_path / "prepared", tmp_path / "plots", params, progress=False)
         report, docs = outputs(tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mien.errors import MienError
-from mien.video import recordings as video
+from mien.video import recordings
 from mien.video.recordings import CODECS, Video, opened, usable_rate, writing
 
 WriteVideo = Callable[..., Path]
@@ -204,7 +204,7 @@ def test_an_ending_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_video_that_the_disk_did_not_take_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "playable", lambda path: False)
+    monkeypatch.setattr(recordings, "playable", lambda path: False)
     with (
         pytest.raises(MienError, match=r"out\.mp4 could not be written whole"),
         writing(tmp_path / "out.mp4", 10) as writer,

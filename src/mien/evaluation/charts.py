@@ -198,8 +198,8 @@ def coverage(curve: Coverage, below: float, path: Path, note: str = "") -> None:
         if answered:
             x, y = curve.share[answered - 1], curve.accuracy[answered - 1]
             axes.scatter([x], [y], 60, color=COLOURS[1], zorder=3)
-            result = f"limit {below:g}: {x:.0%} answered,\n{y:.1%} of them right"
-            axes.annotate(result, (x, y), (-12, -10), textcoords="offset points", ha="right", va="top", color=INK)
+            label = f"limit {below:g}: {x:.0%} answered,\n{y:.1%} of them right"
+            axes.annotate(label, (x, y), (-12, -10), textcoords="offset points", ha="right", va="top", color=INK)
         lowest = min(float(curve.accuracy[shown].min()), float(curve.accuracy[-1]))
         axes.set(xlabel="share of faces answered, the surest first", ylabel="accuracy of the answered faces")
         axes.set(xlim=(0, 1.02), ylim=(max(0.0, lowest - 0.1), 1.01))

@@ -12,6 +12,7 @@ from mien.config.params import Params
 from mien.data.dataset import Split
 from mien.evaluation import scores
 from mien.evaluation.calibration import fit_temperature
+from mien.evaluation.served import floats
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
 from mien.inference.tta import NO_TTA, Tta, average
@@ -60,8 +61,3 @@ class ModelPredictions:
         if key not in self.kept:
             self.kept[key] = average(self.runtime(family).predict, floats(self.splits[split].images), tta)
         return self.kept[key]
-
-
-def floats(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Faces as float32, the networks' input type."""
-    return np.ascontiguousarray(images, dtype=np.float32)

@@ -15,7 +15,7 @@ from mien.emotions import FACE_SIZE
 from mien.evaluation import metrics
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
-from mien.inference.tta import NO_TTA, Tta, average
+from mien.inference.tta import Tta, average
 
 LAPS = 50
 """Faces timed, one at a time, of which the median counts."""
@@ -38,9 +38,9 @@ class ServedScores:
 
 def score_as_served(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, bins: int) -> ServedScores:
     """Score one model on validation faces as it is served: its file, TTA, temperature and runtime, on one thread."""
-    runtime, tta = Runtime(onnx, threads=1), Tta.of(tags)
-    probabilities = calibrated(runtime, tta, tags, faces)
-    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, tta)}
+    runtime = Runtime(onnx, threads=1)
+    probabilities = calibrated(runtime, tags, faces)
+    measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, Tta.of(tags))}
     family = tags.get("family", "unknown")
     return examine(version, family, faces.labels, probabilities, bins=bins, **measured)
 
@@ -50,7 +50,7 @@ def examine(
 ) -> ServedScores:
     """Score the probabilities `(n, 7)` as they are served, that is with the version's temperature.
 
-    `more` says `bins` of the calibration error, `bytes` of the file and `milliseconds` for a face.
+    `more` holds `bins` of the calibration error, `bytes` of the file and `milliseconds` for a face.
     """
     predicted = probabilities.argmax(axis=1)
     ece = metrics.ece(probabilities, labels, more.pop("bins"))
@@ -58,13 +58,13 @@ def examine(
     return ServedScores(version, family, predicted, *scores, metrics.recalls(labels, predicted), ece, **more)
 
 
-def calibrated(runtime: Runtime, tta: Tta, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
+def calibrated(runtime: Runtime, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
     """Calibrated probabilities `(n, 7)` of faces, with the TTA and the temperature in the tags."""
-    uncalibrated = average(runtime.predict, np.ascontiguousarray(faces.images, dtype=np.float32), tta)
+    uncalibrated = average(runtime.predict, floats(faces.images), Tta.of(tags))
     return apply_temperature(uncalibrated, float(tags.get("temperature", 1)))
 
 
-def median_milliseconds(runtime: Runtime, tta: Tta = NO_TTA) -> float:
+def median_milliseconds(runtime: Runtime, tta: Tta) -> float:
     """The median time for one face, in milliseconds, with the TTA that is served."""
     face = np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.float32)
     laps = []
@@ -73,3 +73,8 @@ def median_milliseconds(runtime: Runtime, tta: Tta = NO_TTA) -> float:
         average(runtime.predict, face, tta)
         laps.append(time.perf_counter() - start)
     return 1000 * statistics.median(laps)
+
+
+def floats(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Faces as float32, the networks' input type."""
+    return np.ascontiguousarray(images, dtype=np.float32)

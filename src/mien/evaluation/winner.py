@@ -11,8 +11,9 @@ from mien.data import dataset
 from mien.data.dataset import Split
 from mien.evaluation import corruptions, metrics, scores
 from mien.evaluation.metrics import Reliability
-from mien.evaluation.model_predictions import ModelPredictions, Probabilities, floats
+from mien.evaluation.model_predictions import ModelPredictions, Probabilities
 from mien.evaluation.scores import with_and_without_leaks
+from mien.evaluation.served import floats
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
 from mien.inference.tta import NO_TTA, Tta, average
@@ -49,14 +50,15 @@ def score_winner(predictions: ModelPredictions, winner: str, tta: Tta, served: T
         result["tta"]["validation"] = predictions.score_on_validation([winner], params, tta)
     bins = params.evaluate.ece_bins
     diagrams = metrics.reliability(before, labels, bins), metrics.reliability(after, labels, bins)
-    answers, softness = predictions.calibrated([winner], served)
+    served_probabilities, served_temperature = predictions.calibrated([winner], served)
     extras = {
-        "served": served.as_report() | {"temperature": softness},
-        "uncertain": scores.uncertainty(answers, test, params.package.uncertain_below),
+        "served": served.as_report() | {"temperature": served_temperature},
+        "uncertain": scores.uncertainty(served_probabilities, test, params.package.uncertain_below),
     }
     if params.evaluate.robustness:
-        extras["robustness"] = robustness(predictions.runtime(winner), test.without_leaks(), served, softness, params)
-    return WinnerScores(test, after, temperature, result, diagrams, answers, extras)
+        runtime, clean = predictions.runtime(winner), test.without_leaks()
+        extras["robustness"] = robustness(runtime, clean, served, served_temperature, params)
+    return WinnerScores(test, after, temperature, result, diagrams, served_probabilities, extras)
 
 
 def robustness(runtime: Runtime, faces: Split, tta: Tta, temperature: float, params: Params) -> dict[str, Any]:

@@ -16,10 +16,9 @@ import yaml
 
 from mien.config.params import merge
 from mien.errors import MienError
-from mien.experiments import demo
-from mien.experiments import story_batches as batches
+from mien.experiments import demo, story_batches
 from mien.experiments.story_batches import Faces
-from mien.retraining import html_report as page
+from mien.retraining import html_report
 from mien.retraining.outcome import CODES
 
 OVERLAY = Path("params/story.yaml")
@@ -74,7 +73,7 @@ class Stage:
     def append(self, name: str, faces: Faces) -> None:
         """Append a batch the way that people do."""
         path = self.folder / "batches" / f"{name}.csv"
-        batches.write(path, faces)
+        story_batches.write(path, faces)
         self.run("mien", "fetch", "csv", str(path.absolute()), "--append", "--name", DATA)
         self.commit(f"Add the batch {name}")
 
@@ -147,7 +146,7 @@ def first_champion(stage: Stage) -> None:
 def good_batch(stage: Stage) -> None:
     """More data on a branch are judged there, and promoted on main, where nothing is trained twice."""
     stage.git("switch", "--quiet", "--create", "good-batch")
-    stage.append("good", batches.drawn(MORE, seed=11))
+    stage.append("good", story_batches.drawn(MORE, seed=11))
     result = stage.retrain("2_good_batch", "accepted", "--no-promote", "--base", MAIN)
     keep(stage)
     stage.tell("A good batch, on a branch", _sentence(result), "2_good_batch")
@@ -160,10 +159,10 @@ def good_batch(stage: Stage) -> None:
 
 def poisoned_batches(stage: Stage) -> None:
     """Three kinds of bad data that validation stops before anything is trained."""
-    for number, (kind, what) in enumerate(batches.POISONS.items(), start=4):
+    for number, (kind, what) in enumerate(story_batches.POISONS.items(), start=4):
         name = f"{number}_{kind}"
         stage.git("switch", "--quiet", "--create", kind)
-        stage.append(kind, batches.poisoned(kind, POISON, 20 + number, exam(stage.project)))
+        stage.append(kind, story_batches.poisoned(kind, POISON, 20 + number, exam(stage.project)))
         result = stage.retrain(name, "stopped", "--no-promote", "--base", MAIN)
         stage.tell(f"A poisoned batch: {what}", _sentence(result), name)
         back(stage)
@@ -226,7 +225,7 @@ def write_index(stage: Stage) -> None:
     for number, (title, result, report) in enumerate(stage.acts, start=1):
         lines += ["", f"## {number}. {title}", "", *(["```", result, "```"] if report is None else [result])]
         lines += ["", f"[The report]({report.as_posix()})"] if report else []
-    page.write(stage.folder / "index.html", "\n".join(lines), "Mien: the loop")
+    html_report.write(stage.folder / "index.html", "\n".join(lines), "Mien: the loop")
 
 
 def _sentence(result: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
-from mien.inference import openvino_runtime as vino
+from mien.inference import openvino_runtime
 
 Floats = NDArray[np.float32]
 Loaded = tuple[Callable[[Floats], Floats], str]
@@ -81,12 +81,12 @@ def _choose(backend: str) -> str:
 
 
 def _openvino(path: Path, threads: int | None) -> Loaded:
-    model = vino.read(path)
+    model = openvino_runtime.read(path)
 
     @functools.cache
-    def network(alone: bool) -> vino.Network:
+    def network(alone: bool) -> openvino_runtime.Network:
         shape = [1, FACE_SIZE, FACE_SIZE, 1] if alone else None
-        return vino.Network(model.clone(), threads, shape)
+        return openvino_runtime.Network(model.clone(), threads, shape)
 
     # Most photos show one face, and for a number of faces known beforehand OpenVINO is a fifth faster.
     return lambda faces: network(len(faces) == 1)(faces)[0], network(True).precision

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.inference import openvino_runtime as vino
+from mien.inference import openvino_runtime
 from mien.inference.photos import Pixels
 
 Floats = NDArray[np.float64]
@@ -32,7 +32,7 @@ class Canvases:
 
     def __init__(self, model: Path, threads: int | None) -> None:
         """Read the model. Raises what OpenVINO raises for a broken file, and ValueError for another network."""
-        self._model, self._threads = vino.read(model), threads
+        self._model, self._threads = openvino_runtime.read(model), threads
         if len(self._model.outputs) != OUTPUTS:
             raise ValueError(f"{len(self._model.outputs)} outputs")
         self._network = lru_cache(maxsize=32)(self._compile)
@@ -43,8 +43,8 @@ class Canvases:
         outputs = self._network(height, width).filled(lambda buffer: put(pixels, buffer[0]))
         return decode(outputs, width // STRIDES[0])
 
-    def _compile(self, height: int, width: int) -> vino.Network:
-        openvino = vino.library()
+    def _compile(self, height: int, width: int) -> openvino_runtime.Network:
+        openvino = openvino_runtime.library()
         model = self._model.clone()
         model.reshape([1, 3, height, width])
         steps = openvino.preprocess.PrePostProcessor(model)
@@ -53,7 +53,7 @@ class Canvases:
         tensor.set_color_format(openvino.preprocess.ColorFormat.RGB)
         steps.input().preprocess().convert_color(openvino.preprocess.ColorFormat.BGR)
         steps.input().model().set_layout(openvino.Layout("NCHW"))
-        return vino.Network(steps.build(), self._threads)
+        return openvino_runtime.Network(steps.build(), self._threads)
 
 
 def canvas(pixels: Pixels) -> Pixels:

@@ -110,10 +110,10 @@ class DriftRecorder:
 
 def settings(environment: Mapping[str, str] = os.environ) -> tuple[Path, int] | None:
     """The folder and the length of a window; None where no folder is named. Raises MienError for what cannot be."""
-    named, result = environment.get(FOLDER_VARIABLE, ""), environment.get(MINUTES_VARIABLE, str(MINUTES))
-    minutes = int(result) if result.strip().isdecimal() else 0
+    named, length = environment.get(FOLDER_VARIABLE, ""), environment.get(MINUTES_VARIABLE, str(MINUTES))
+    minutes = int(length) if length.strip().isdecimal() else 0
     if minutes < 1 or DAY % minutes:
-        raise MienError(f"{MINUTES_VARIABLE}={result!r}: expected minutes that divide a day, such as 15, 60 or 1440.")
+        raise MienError(f"{MINUTES_VARIABLE}={length!r}: expected minutes that divide a day, such as 15, 60 or 1440.")
     if not named:
         return None
     folder = Path(named)
@@ -131,6 +131,6 @@ def settings(environment: Mapping[str, str] = os.environ) -> tuple[Path, int] | 
 
 
 def recorder(model: str, environment: Mapping[str, str] = os.environ) -> DriftRecorder | None:
-    """The observer that the environment asks for, at work; None where it asks for none."""
+    """A started recorder with the settings in the environment; None where no folder is named."""
     wanted = settings(environment)
     return DriftRecorder(wanted[0], model, wanted[1]).start() if wanted else None

@@ -105,11 +105,11 @@ def better(case: Case, limits: Promote) -> str | None:
     """The interval of the macro-F1 gain lies above zero: an equal score, or noise, keeps the incumbent."""
     if not (case.champion and case.comparison) or min(case.comparison.gain, case.comparison.interval[0]) > 0:
         return None
-    result = f"{_named(case.champion)} stays champion: {_named(case.challenger)}"
+    unchanged = f"{_named(case.champion)} stays champion: {_named(case.challenger)}"
     # Equal keeps the incumbent: a change of what serves has a cost, and here it would buy nothing.
     if case.comparison.gain <= 0:
-        return f"{result} does not beat it."
-    return f"{result} is ahead by no more than noise, {_gain(case.comparison, limits)}."
+        return f"{unchanged} does not beat it."
+    return f"{unchanged} is ahead by no more than noise, {_gain(case.comparison, limits)}."
 
 
 def correctness(case: Case, limits: Promote) -> str | None:
@@ -137,8 +137,8 @@ def recall(case: Case, limits: Promote) -> str | None:
     }
     if not fallen:
         return None
-    result = ", ".join(f"{emotion} by {fall:.3f}" for emotion, fall in fallen.items())
-    return f"Recall falls too far: {result}; promote.recall_drop allows {limits.recall_drop:g}."
+    falls = ", ".join(f"{emotion} by {fall:.3f}" for emotion, fall in fallen.items())
+    return f"Recall falls too far: {falls}; promote.recall_drop allows {limits.recall_drop:g}."
 
 
 def calibration(case: Case, limits: Promote) -> str | None:
@@ -227,8 +227,8 @@ def _shown_correctness(case: Case, _: Promote) -> str:
     found = case.comparison
     if not found:
         return "no champion to compare with"
-    result = f"{found.only_challenger} faces only it names right, {found.only_champion} only the champion"
-    return f"{result}, McNemar p {_p(found.p_value)}"
+    counts = f"{found.only_challenger} faces only it names right, {found.only_champion} only the champion"
+    return f"{counts}, McNemar p {_p(found.p_value)}"
 
 
 def _shown_recall(case: Case, limits: Promote) -> str:

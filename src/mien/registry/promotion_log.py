@@ -174,6 +174,11 @@ def _apply(name: str, log: Log) -> bool:
     return changed or bool(stale)
 
 
+def _with_current_keys(found: dict[str, Any]) -> dict[str, Any]:
+    """Entries of earlier versions call a rule's message `told`."""
+    return {"message" if key == "told" else key: value for key, value in found.items()}
+
+
 def _entry(version: versions.Version) -> Entry:
     tags = version.tags
     try:
@@ -184,8 +189,7 @@ def _entry(version: versions.Version) -> Entry:
             after=int(tags["after"]),
             why=tags.get("why", ""),
             who=tags.get("who", ""),
-            # Entries of earlier versions call a rule's message "told".
-            facts=json.loads(tags.get("facts", "{}").replace('"told":', '"message":')),
+            facts=json.loads(tags.get("facts", "{}"), object_hook=_with_current_keys),
             id=tags["id"],
             number=int(version.version),
             when=version.created,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.quality import statistics as quality
+from mien.data.quality import statistics
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.evaluation import charts
 from mien.files import replacing
@@ -38,7 +38,9 @@ def faces(changes: Changes, folder: Path) -> dict[str, str]:
     added = {image: label for label, images in sorted(by_emotion.items()) for image in images[:EACH]}
     turned = {new.sha256: f"{EMOTIONS[old.emotion]} → {EMOTIONS[new.emotion]}" for old, new in changes.relabelled}
     turned = dict(list(turned.items())[:MOST])
-    found = {key: quality.face(quality.decode(data, key)) for key, data in revisions.images({*added, *turned}).items()}
+    found = {
+        key: statistics.face(statistics.decode(data, key)) for key, data in revisions.images({*added, *turned}).items()
+    }
     titles = {}
     if added:
         images, labels = np.stack([found[key] for key in added]), np.array(list(added.values()))

@@ -36,8 +36,8 @@ class LoadShedder:
         """Let a request through, or refuse it."""
         if scope["type"] != "http" or scope["path"] not in self.paths:
             return await self.app(scope, receive, send)
-        result = Headers(scope=scope).get("content-length", "")
-        size = min(int(result), self.largest) if result.isdecimal() else self.largest  # more is never read
+        declared = Headers(scope=scope).get("content-length", "")
+        size = min(int(declared), self.largest) if declared.isdecimal() else self.largest  # more is never read
         if self.requests < 1 or self.room < size:
             return await _busy(429 if self.requests < 1 else 503)(scope, receive, send)
         self.requests, self.room, self.within = self.requests - 1, self.room - size, self.within + 1

@@ -11,7 +11,6 @@ from mien.errors import MienError
 from mien.evaluation.served import ServedScores, calibrated, score_as_served
 from mien.files import read_json, rounded, write_json
 from mien.inference.runtime import Runtime
-from mien.inference.tta import Tta
 from mien.monitoring import histograms
 from mien.monitoring.drift_windows import PROFILE_FILE
 from mien.registry import card, data_card, model_card, promotion_gate, promotion_log, promotion_report
@@ -124,8 +123,7 @@ def weigh(
 def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
     """The reference of drift: histograms of the training faces and of the probabilities on validation faces."""
     training, validation = (dataset.read_split(prepared, name) for name in ("train", "validation"))
-    runtime, tta = Runtime(challenger.onnx, threads=1), Tta.of(challenger.tags)
-    probabilities = calibrated(runtime, tta, challenger.tags, validation.without_leaks())
+    probabilities = calibrated(Runtime(challenger.onnx, threads=1), challenger.tags, validation.without_leaks())
     data = {key: challenger.tags[f"data.{key}"] for key in ("name", "digest")}
     counts = histograms.of(training.images, probabilities)
     return {"format": histograms.FORMAT, "version": challenger.version, "data": data, "counts": counts}

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from mien.config.params import Params
 from mien.data.dataset import Split, read_info, read_split
-from mien.data.quality import checkpoint
-from mien.data.quality import learnt_profile as learnt
+from mien.data.quality import checkpoint, learnt_profile
 from mien.data.quality import profile as profiles
 from mien.data.quality.checkpoint import Outcome, Result
 from mien.data.quality.data_docs import write as write_data_docs
@@ -58,7 +57,7 @@ def run(
 def learn(prepared: Path, target: Path, about: str) -> None:
     """Write what can be learnt from prepared data known to be genuine: a profile for data of the same name."""
     info, statistics, splits = read(prepared)
-    write_json(target, profiles.dump(learnt.learn_profile(statistics, splits, info["name"], about)))
+    write_json(target, profiles.dump(learnt_profile.learn_profile(statistics, splits, info["name"], about)))
 
 
 def read(prepared: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Split]]:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.config.params import Params
-from mien.data.quality import checkpoint, fingerprints, probe, profile
-from mien.data.quality import statistics as quality
+from mien.data.quality import checkpoint, fingerprints, probe, profile, statistics
 from mien.data.quality.checkpoint import Result
 from mien.data.quality.evidence import collect
 from mien.data.quality.exclusions import decide
@@ -75,13 +74,13 @@ class Faces:
 
 def hold(faces: Faces, params: Params, name: str, **spoilt: Any) -> Result:
     """Prepare `faces` in memory, replace `spoilt` columns of the statistics, hold the expectations of a profile."""
-    records = [quality.measure(image) for image in faces.images]
+    records = [statistics.measure(image) for image in faces.images]
     columns = {key: np.array([record[key] for record in records]) for key in records[0]}
     size = len(records)
     columns |= {"split": faces.splits, "emotion": faces.labels, "batch": faces.batches}
     columns |= {"width": np.full(size, 48), "height": np.full(size, 48), "row": np.arange(size)}
     columns |= {"origin": np.array([f"faces:{row + 1}" for row in range(size)])}
-    columns |= quality.groups(columns["pixels"].tolist(), faces.labels.astype(np.int8), faces.splits)
+    columns |= statistics.groups(columns["pixels"].tolist(), faces.labels.astype(np.int8), faces.splits)
     columns |= decide(columns, params.prepare)
     splits = {split: prepare.select(split, columns, faces.images, params.prepare) for split in SPLITS}
     expected_of = profile.load(name, "")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.config.params import Prepare
-from mien.data.quality import statistics as quality
+from mien.data.quality import statistics
 from mien.data.quality.exclusions import Columns, decide, reasons
 from mien.errors import MienError
 
@@ -32,19 +32,19 @@ def noise(height: int = 48, width: int = 48) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
 def test_lossless_formats_decode_to_their_pixels(kind: str) -> None:
     data = encoded(Image.fromarray(noise()), kind, **({"lossless": True} if kind == "WEBP" else {}))
-    np.testing.assert_array_equal(quality.decode(data, "a"), noise())
+    np.testing.assert_array_equal(statistics.decode(data, "a"), noise())
 
 
 def test_a_flat_webp_that_opencv_refuses_is_read() -> None:
     data = encoded(Image.new("L", (48, 48), 0), "WEBP", lossless=True)
-    np.testing.assert_array_equal(quality.decode(data, "a"), np.zeros((48, 48)))
+    np.testing.assert_array_equal(statistics.decode(data, "a"), np.zeros((48, 48)))
 
 
 def test_colour_alpha_palette_and_deep_images_become_gray() -> None:
     gray, colour = Image.fromarray(noise()), Image.fromarray(np.dstack([noise()] * 3))
     deep = Image.fromarray(noise().astype(np.uint16) * 257)
     for image in (colour, colour.convert("RGBA"), gray.convert("P"), deep):
-        decoded = quality.decode(encoded(image, "PNG"), "a")
+        decoded = statistics.decode(encoded(image, "PNG"), "a")
         assert decoded.dtype == np.uint8
         assert np.abs(decoded.astype(int) - noise()).max() <= 2
 
@@ -53,27 +53,27 @@ def test_exif_orientation_is_applied() -> None:
     image = Image.fromarray(noise(20, 30))
     exif = image.getexif()
     exif[0x0112] = 6
-    assert quality.decode(encoded(image, "JPEG", exif=exif), "a").shape == (30, 20)
+    assert statistics.decode(encoded(image, "JPEG", exif=exif), "a").shape == (30, 20)
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"<html>", b"P5\n48 48\n255\n"])
 def test_a_corrupt_image_is_named(data: bytes) -> None:
     with pytest.raises(MienError, match=r"Image fer2013\.csv:12 cannot be read: .*Replace or remove it"):
-        quality.decode(data, "fer2013.csv:12")
+        statistics.decode(data, "fer2013.csv:12")
 
 
 def test_faces_shrink_by_area() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (96, 48))
-    np.testing.assert_array_equal(quality.face(stripes), np.full((48, 48), 128))
-    np.testing.assert_array_equal(quality.face(noise()), noise())
-    assert quality.face(noise(100, 30)).shape == (48, 48)
+    np.testing.assert_array_equal(statistics.face(stripes), np.full((48, 48), 128))
+    np.testing.assert_array_equal(statistics.face(noise()), noise())
+    assert statistics.face(noise(100, 30)).shape == (48, 48)
 
 
 # ---- measuring
 
 
 def test_blur_lowers_sharpness_and_light_raises_the_mean() -> None:
-    sharp, soft = quality.measure(noise()), quality.measure(cv2.GaussianBlur(noise(), (5, 5), 2).astype(np.uint8))
+    sharp, soft = statistics.measure(noise()), statistics.measure(cv2.GaussianBlur(noise(), (5, 5), 2).astype(np.uint8))
     assert soft["sharpness"] < 0.1 * sharp["sharpness"]
     assert sharp["mean"] == pytest.approx(noise().mean())
     assert sharp["std"] == pytest.approx(noise().std())
@@ -82,7 +82,7 @@ def test_blur_lowers_sharpness_and_light_raises_the_mean() -> None:
 
 
 def test_one_colour_is_flat_and_no_placeholder() -> None:
-    measured = quality.measure(np.full((48, 48), 7, np.uint8))
+    measured = statistics.measure(np.full((48, 48), 7, np.uint8))
     assert measured["flat"]
     assert not measured["placeholder"]
 
@@ -91,9 +91,9 @@ def test_text_on_paper_is_a_placeholder_even_after_jpeg() -> None:
     page = np.full((48, 48), 250, np.uint8)
     for line, text in ((20, "moved or"), (34, "deleted")):
         cv2.putText(page, text, (1, line), cv2.FONT_HERSHEY_PLAIN, 0.6, 90, 1, cv2.LINE_AA)
-    jpeg = quality.decode(encoded(Image.fromarray(page), "JPEG", quality=75), "a")
-    assert quality.measure(page)["placeholder"]
-    assert quality.measure(jpeg)["placeholder"]
+    jpeg = statistics.decode(encoded(Image.fromarray(page), "JPEG", quality=75), "a")
+    assert statistics.measure(page)["placeholder"]
+    assert statistics.measure(jpeg)["placeholder"]
 
 
 def test_dark_bright_and_drawn_faces_are_no_placeholders() -> None:
@@ -102,7 +102,7 @@ def test_dark_bright_and_drawn_faces_are_no_placeholders() -> None:
     for number in range(70):
         drawn = face(number % 7, np.random.default_rng(number))
         for image in (drawn, drawn // 5, 255 - drawn // 5):
-            assert not quality.measure(np.asarray(image, np.uint8))["placeholder"]
+            assert not statistics.measure(np.asarray(image, np.uint8))["placeholder"]
 
 
 # ---- copies, conflicts, leaks
@@ -112,7 +112,7 @@ def rows(*described: str) -> Columns:
     """Columns of rows described as `pixels split label`, e.g. `a train 3`; `F` is flat, `P` a placeholder."""
     pixels, splits, labels = (np.array(part) for part in zip(*(text.split() for text in described), strict=True))
     columns = {"split": splits, "emotion": labels.astype(int), "flat": pixels == "F", "placeholder": pixels == "P"}
-    return columns | quality.groups(pixels, columns["emotion"], splits)
+    return columns | statistics.groups(pixels, columns["emotion"], splits)
 
 
 def verdicts(columns: Columns, policy: Prepare) -> list[str]:
