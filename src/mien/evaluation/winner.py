@@ -64,7 +64,7 @@ def score_winner(predictions: ModelPredictions, winner: str, tta: Tta, served: T
 def robustness(runtime: Runtime, faces: Split, tta: Tta, temperature: float, params: Params) -> dict[str, Any]:
     """The winner's scores on test faces that were damaged, as it is served; leaked faces are left out.
 
-    On the test split, because it chooses nothing: neither the winner nor its recipe is looked for by these numbers.
+    On the test split, because it chooses nothing: neither the winner nor its recipe is selected by these numbers.
     """
 
     def scored(images: NDArray[np.uint8]) -> dict[str, Any]:

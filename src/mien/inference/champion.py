@@ -23,7 +23,7 @@ SHIPPED = Path(__file__).parents[1] / "shipped"
 
 @dataclass(frozen=True)
 class Card:
-    """champion.json: the version served, the limits below which an answer is marked, and its lineage.
+    """champion.json: the version served, the limits below which a prediction is flagged, and its lineage.
 
     A face is `too_small` where its box is less wide or high than that in the photo's pixels, `blurry` by
     `status.sharpness` of its crop, `low_confidence` by the detector's score, `uncertain` by the probability of its
@@ -50,7 +50,7 @@ class Card:
     crops: tuple[int, ...] = NO_TTA.crops
 
     def __post_init__(self) -> None:
-        """Refuse what would make every answer wrong. Raises MienError."""
+        """Refuse values that would make every prediction wrong. Raises MienError."""
         if not 0 < self.temperature < float("inf"):
             raise MienError(f"The champion's temperature is {self.temperature}, expected a number above 0.")
         for name in ("uncertain_below", "low_confidence_below"):

@@ -20,7 +20,7 @@ Gray = NDArray[np.uint8]
 
 SHAPE = (FACE_SIZE, FACE_SIZE, 1)
 DETECTION_SIDE = 640
-"""Longest side in pixels at which faces are looked for; larger photos are scaled down to it."""
+"""Longest side in pixels given to the detector; larger photos are scaled down to it."""
 
 FACE_PHOTO_SIDES = (16, 64)
 """A squarish picture with sides in this range is itself a face crop: it has no room for a face and a background."""
@@ -48,7 +48,7 @@ class Face:
 def find(
     pixels: Pixels, finder: Detector, side: int = DETECTION_SIDE, size: tuple[int, int] | None = None
 ) -> list[Face]:
-    """Find the faces in RGB pixels (h, w, 3) uint8, scaled down to `side` to look for them, the largest first.
+    """Find the faces in RGB pixels (h, w, 3) uint8, detected at a longest side of `side`, the largest first.
 
     Where the pixels are those of a photo at less than its full size, `size` is its width and height.
     A tiny squarish picture is taken as one face, `found_by` "whole_image": that is how FER-2013's own look.
@@ -102,7 +102,7 @@ def slope(landmarks: Floats | None) -> float:
 
 
 def _face(gray: Gray, seen: Detection, finder: Detector, size: tuple[int, int]) -> Face:
-    """Cut out a face seen in `gray` and tell where it is in a photo of `size`."""
+    """Cut out a face detected in `gray`, with its place in a photo of `size`."""
     ratio = np.array(size) / gray.shape[::-1]
     box = seen.box * np.tile(ratio, 2)
     points = None if seen.landmarks is None else tuple((float(x), float(y)) for x, y in seen.landmarks * ratio)

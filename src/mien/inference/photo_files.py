@@ -21,7 +21,7 @@ ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gi
 
 @dataclass
 class Found:
-    """The photos to answer, in order and each once, and a message for each path that leads to none."""
+    """The photos to process, in order and each once, and a message for each path that leads to none."""
 
     photos: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

@@ -27,7 +27,7 @@ DETECTION_SIDES = (160, 320, 640)
 
 
 class Mien:
-    """The champion, ready to answer; one instance may be shared by threads."""
+    """The champion, loaded; one instance may be shared by threads."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class Mien:
         self.detector = detectors.detector(name, place, threads=threads)
         self.detection_side = detection_side
         self.observe: Observe | None = None
-        """Told of the faces of each photo and of all their probabilities (n, 7), whenever faces are named."""
+        """Callback with the faces of each photo and all their probabilities (n, 7), after each classification."""
 
     def warm_up(self) -> None:
-        """Look at a blank photo of each usual shape: the first real one then waits for nothing to be compiled."""
+        """Detect on a blank photo of each usual shape, so that nothing is compiled during the first real request."""
         long = self.detection_side
         for short in (long * 3 // 4, long * 2 // 3):
             for shape in ((short, long), (long, short)):
@@ -71,7 +71,7 @@ class Mien:
         return self._answer(answers)
 
     def predict_batch(self, images: Iterable[Image]) -> list[dict[str, Any]]:
-        """The answers to many photos in their order; `{"error": message}` stands where one cannot be read.
+        """Predictions for many photos in their order; `{"error": message}` for one that cannot be read.
 
         Photos are held one at a time, and the faces of all are classified in one go.
         """
@@ -80,13 +80,13 @@ class Mien:
         return [_error(item) if isinstance(item, MienError) else self._answer(next(named)) for item in found]
 
     def classify(self, crops: Sequence[Image]) -> list[dict[str, Any]]:
-        """One face's answer for each picture that is a face from edge to edge; `{"error": message}` as above."""
+        """One face's prediction for each picture that is a face from edge to edge; `{"error": message}` as above."""
         found = [_attempt(lambda crop: [faces.whole(_photo(crop).pixels)], crop) for crop in crops]
         named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
         return [_error(item) if isinstance(item, MienError) else next(named)[0] for item in found]
 
     def find(self, image: Image) -> list[faces.Face]:
-        """The faces in a photo, cropped as the model wants them. Raises MienError for what is no photo."""
+        """The faces in a photo, cropped to the model's input. Raises MienError for what is no photo."""
         photo = _photo(image, 2 * self.detection_side)
         found = faces.find(photo.pixels, self.detector, self.detection_side, photo.size)
         if photo.scale < 1 and any(face.side * photo.scale < FINE for face in found):
@@ -94,7 +94,7 @@ class Mien:
         return found
 
     def model(self) -> dict[str, Any]:
-        """Tell what answers: version, family and lineage of the champion."""
+        """Version, family and lineage of the champion."""
         card = self.card
         return {
             "version": card.version,
@@ -109,7 +109,7 @@ class Mien:
         return {"status": "ok" if named else "no_face", "faces": named, "model": self.model()}
 
     def _named(self, found: Sequence[Sequence[faces.Face]]) -> list[list[dict[str, Any]]]:
-        """The answers for the faces of each photo."""
+        """The predictions for the faces of each photo."""
         pixels = [face.pixels for photo in found for face in photo]
         stacked = np.stack(pixels) if pixels else np.zeros((0, *faces.SHAPE), np.float32)
         seen = average(self.runtime.predict, stacked, self.card.test_time_augmentation)

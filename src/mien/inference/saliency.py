@@ -1,4 +1,4 @@
-"""Show which parts of a face an answer depends on, by hiding them one after another."""
+"""Occlusion saliency: which parts of a face a prediction depends on, by blurring them one after another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ HIDDEN_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Saliency:
-    """How the answer for one face depends on its pixels.
+    """How the prediction for one face depends on its pixels.
 
     `map` is (48, 48) in [-1, 1]. The probability of the named emotion is `before` for the face as it is,
     `without_salient` with the most salient fifth of its pixels hidden, `without_others` with the least salient fifth.

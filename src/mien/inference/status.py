@@ -1,4 +1,4 @@
-"""Whether the answer for a face can be relied on, and if not, why."""
+"""The status of a face: whether its prediction is reliable, and if not, why."""
 
 from typing import Any
 

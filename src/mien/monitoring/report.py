@@ -92,7 +92,7 @@ def write(folder: Path, result: Report, limits: Drift) -> None:
 
 
 def lines(result: Report, page: Path) -> list[str]:
-    """What the terminal says: a line for each property, the notes, the verdict, and what to do about drift."""
+    """The lines for the terminal: one for each property, the notes, the verdict, and what to do about drift."""
     first, end = result.periods[0].start, result.periods[-1].end
     rows = [f"{_day(first)} to {_day(end)} UTC, compared with {result.against}", ""]
     rows += [f"{'property':<12}{'seen':>10}{'PSI':>8}{'p':>10}  {'verdict':<24}what moved"]
@@ -134,7 +134,7 @@ def sentence(finding: Finding, reference: Counts, now: Counts) -> str:
 
 
 def _reference(baseline: Sequence[Path], place: Path | None, found: Sequence[Window]) -> tuple[str, Counts, str]:
-    """The version whose answers count, the counts to compare with, and what they are."""
+    """The version whose predictions are compared, the counts to compare with, and what they are."""
     if baseline:
         healthy, _ = drift_windows.read(baseline)
         version = max(found, key=lambda window: window.start).model

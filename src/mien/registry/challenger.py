@@ -23,7 +23,7 @@ METRICS = ("accuracy", "macro_f1", "uar", "nll", "brier", "ece")
 
 @dataclass(frozen=True)
 class Challenger:
-    """The registered winner: its version, run, file, lineage, and what training and evaluation said of it."""
+    """The registered winner: its version, run, file, lineage, and its training and evaluation reports."""
 
     version: str
     family: str

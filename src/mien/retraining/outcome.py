@@ -21,7 +21,7 @@ CODES: Mapping[Name, int] = {
     "stopped": 12,
     "pending": 13,
 }
-"""Exit codes of `mien retrain`; those of 10 and more are answers, not failures."""
+"""Exit codes of `mien retrain`; those of 10 and more are outcomes, not failures."""
 
 TITLES: Mapping[Name, str] = {
     "promoted": "A new champion",
@@ -122,7 +122,7 @@ def next_step(outcome: Outcome) -> str:
 
 
 def _out_of_date() -> bool:
-    """Whether dvc.lock speaks of other raw data than data/raw.dvc."""
+    """Whether dvc.lock was written for other raw data than data/raw.dvc."""
     tracked = provenance.data_hash()
     stages = (yaml.safe_load(LOCK.read_text(encoding="utf-8")) or {}).get("stages", {}) if LOCK.exists() else {}
     used = [dep.get("md5") for dep in stages.get("prepare", {}).get("deps", ()) if dep.get("path") == "data/raw"]

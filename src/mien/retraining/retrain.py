@@ -53,7 +53,7 @@ class Plan:
 
 
 def run(plan: Plan, base: str | None, *, faces: bool) -> Outcome:
-    """Retrain and write the report to the plan's folder; answers how it ended, whatever happened."""
+    """Retrain and write the report to the plan's folder; returns the outcome, also after a failure."""
     clear(plan.folder)
     ended, tag = Outcome("failed"), ""
     try:
@@ -129,7 +129,7 @@ def promote(plan: Plan) -> Outcome:
 
 
 def judge(plan: Plan, *, changed: bool) -> Outcome:
-    """Ask the gate, and leave registry, aliases, dvc.lock and champion as they are."""
+    """Run the promotion gate, and leave registry, aliases, dvc.lock and champion as they are."""
     if not changed and known(plan.model):
         return Outcome("unchanged", "Data, parameters and code are those of the last run.", _last())
     stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -179,7 +179,7 @@ def dvc(*arguments: str) -> None:
 
 
 def step(command: list[str], name: str) -> None:
-    """Run a command, show what it says as it says it, and raise StepFailed where it fails."""
+    """Run a command, print its output as it comes, and raise StepFailed where it fails."""
     click.secho(f"$ {name}", bold=True)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         lines = deque[str](maxlen=KEPT_LINES)

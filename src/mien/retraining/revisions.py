@@ -1,4 +1,4 @@
-"""Two states of the project: a Git revision and the workspace; their raw rows, and what DVC says of their numbers."""
+"""A Git revision and the workspace: their raw rows, and the differences of their metrics and parameters."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ def base(wanted: str | None = None) -> str | None:
 
 
 def git(*arguments: str) -> str:
-    """What Git answers; nothing where it refuses or is not there."""
+    """The output of a Git command; empty where it fails or Git is missing."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -106,12 +106,12 @@ def images(wanted: set[str]) -> dict[str, bytes]:
 
 
 def metrics(revision: str) -> Numbers:
-    """What `dvc metrics diff` says of the workspace against a revision, unchanged numbers too."""
+    """The result of `dvc metrics diff` of the workspace against a revision, unchanged numbers too."""
     return _diff("metrics", revision, "--all")
 
 
 def params(revision: str) -> Numbers:
-    """What `dvc params diff` says of the workspace against a revision."""
+    """The result of `dvc params diff` of the workspace against a revision."""
     return _diff("params", revision)
 
 

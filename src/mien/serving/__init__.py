@@ -1,1 +1,1 @@
-"""What answers: photos in, emotions out, without anything of training."""
+"""The BentoML service: HTTP only."""
