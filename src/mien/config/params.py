@@ -37,11 +37,21 @@ class Validate:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """One effect of a camera: the share of faces that get it, and its largest strength."""
+
+    probability: Annotated[float, between(0, 1)] = 0.0
+    strength: Annotated[float, between(0, 100)] = 0.0
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """In-graph augmentation of training batches; every field 0 (or false) switches its step off.
 
     rotation is in degrees, shift and zoom are shares of the side, brightness and contrast are relative
-    strengths, erasing is the probability of hiding one random rectangle.
+    strengths, erasing is the probability of hiding one random rectangle. What cameras do has a probability and a largest
+    strength: blur (σ in pixels), gamma (the exponent's distance from 1 on a log2 scale), noise (σ in grays of 255), jpeg
+    (100 less the quality).
     """
 
     flip: bool = False
@@ -51,6 +61,10 @@ class Augmentation:
     brightness: Annotated[float, between(0, 1)] = 0.0
     contrast: Annotated[float, between(0, 1)] = 0.0
     erasing: Annotated[float, between(0, 1)] = 0.0
+    blur: Effect = Effect()
+    gamma: Effect = Effect()
+    noise: Effect = Effect()
+    jpeg: Effect = Effect()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mien.files import write_file
 from mien.learning import hardware, models
 from mien.learning.augmentation import Augment
 from mien.learning.batches import Batches
+from mien.learning.camera import CameraEffects
 from mien.learning.checkpoints import Checkpoints, State
 from mien.learning.distillation import DistillationLoss, Teachers
 from mien.learning.normalisation import fused
@@ -153,7 +154,7 @@ def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
         keras.config.set_dtype_policy("float32")
     faces = keras.Input(network.input_shape[1:], dtype="float32")
     seen = Augment(plan.recipe.augmentation, plan.seed)(faces)
-    answers = network(seen)
+    answers = network(CameraEffects.applied(seen, plan.recipe.augmentation, plan.seed))
     learner = keras.Model(
         faces, DistillationLoss(plan.teachers, plan.precision)(seen, answers) if plan.teachers else answers
     )
