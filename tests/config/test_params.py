@@ -121,6 +121,14 @@ def test_a_key_that_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dic
         load(changed(tmp_path, changes))
 
 
+def test_a_student_may_teach_those_below_it(tmp_path: Path) -> None:
+    older, younger = STUDENT, STUDENT | {"distil": {"teachers": ["older"] * 5, "start": "older"}}
+    params = load(changed(tmp_path, {"students": {"older": older, "younger": younger}}))
+    assert params.students["younger"].distil is not None
+    with pytest.raises(MienError, match=re.escape("students.an_older.distil.teachers is ['older',")):
+        load(changed(tmp_path, {"students": {"older": older, "an_older": younger}}))  # which stands first in the file
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     del tree["promote"]["floor"]

@@ -41,7 +41,7 @@ def test_every_way_costs_the_passes_that_it_tells_and_gives_the_mean(tta: Tta, p
     answers = average(predict, FACES, tta)
     assert sum(len(faces) for faces in seen) == tta.passes * len(FACES) == passes * len(FACES)
     assert all(faces.dtype == np.float32 and faces.shape[1:] == (48, 48, 1) for faces in seen)
-    np.testing.assert_allclose(answers, np.mean([quarters(view) for view in tta.views(FACES)], axis=0), atol=1e-6)
+    np.testing.assert_allclose(answers, np.mean([quarters(view) for view in tta.augmented(FACES)], axis=0), atol=1e-6)
 
 
 def test_flip_is_the_mean_over_the_face_and_its_mirror_image() -> None:
@@ -51,7 +51,7 @@ def test_flip_is_the_mean_over_the_face_and_its_mirror_image() -> None:
 
 def test_crops_are_the_corners_and_the_middle_at_the_faces_own_size() -> None:
     ramp = np.broadcast_to(np.arange(48, dtype=np.float32)[None, None, :, None], (1, 48, 48, 1))
-    views = list(Tta("ten_crop", (40,)).views(np.ascontiguousarray(ramp)))
+    views = list(Tta("ten_crop", (40,)).augmented(np.ascontiguousarray(ramp)))
     assert len(views) == 10
     middles = [view.mean() for view in views[::2]]
     np.testing.assert_allclose(middles, [19.5, 27.5, 19.5, 27.5, 23.5], atol=0.1)
@@ -60,7 +60,7 @@ def test_crops_are_the_corners_and_the_middle_at_the_faces_own_size() -> None:
 
 def test_scales_are_the_middle_larger_and_smaller_with_its_edges_drawn_on() -> None:
     ramp = np.ascontiguousarray(np.broadcast_to(np.arange(48, dtype=np.float32)[None, None, :, None], (1, 48, 48, 1)))
-    larger, _, whole, _, smaller, _ = (view[0, 24, :, 0] for view in Tta("multi_scale", (40, 48, 60)).views(ramp))
+    larger, _, whole, _, smaller, _ = (view[0, 24, :, 0] for view in Tta("multi_scale", (40, 48, 60)).augmented(ramp))
     np.testing.assert_array_equal(whole, ramp[0, 24, :, 0])
     assert (larger[0], larger[-1]) == pytest.approx((4, 43), abs=0.2)
     # Six pixels of edge on each side of the 60 become 4.8 of the 48.

@@ -49,8 +49,8 @@ class Augmentation:
     """In-graph augmentation of training batches; every field 0 (or false) switches its step off.
 
     rotation is in degrees, shift and zoom are shares of the side, brightness and contrast are relative
-    strengths, erasing is the probability of hiding one random rectangle. What cameras do has a probability and a largest
-    strength: blur (σ in pixels), gamma (the exponent's distance from 1 on a log2 scale), noise (σ in grays of 255), jpeg
+    strengths, erasing is the probability of hiding one random rectangle. The effects of cameras have a probability and
+    a largest strength: blur (σ in pixels), gamma (log2 of the exponent, either way), noise (σ in grays of 255), jpeg
     (100 less the quality).
     """
 
@@ -129,7 +129,8 @@ class Dimension:
 class DistillationRecipe:
     """Knowledge distillation: a student learns from labels and teacher probabilities for the same augmented faces.
 
-    dvc.yaml fixes the number of dependencies, so `teachers` always lists TEACHERS families; duplicates count once.
+    dvc.yaml fixes the number of dependencies, so `teachers` always lists TEACHERS families or students above this one;
+    duplicates count once.
     `temperature` softens teacher and student probabilities; `weight` is the distillation loss's share of the loss. The
     student is initialised from the teacher `start`, which must have the same network, or at random.
     """
@@ -302,19 +303,21 @@ def _check_students(params: Params) -> None:
             raise MienError(
                 f"families.{name} is a student, or is named like one. What has distil: stands in students:."
             )
+    known = list(params.families)  # and the students above
     for name, student in params.students.items():
         if not student.distil or student.search:
             raise MienError(f"students.{name} needs distil: with its teachers, and no search: tune a family instead.")
         teachers = student.distil.teachers
-        if len(teachers) != TEACHERS or not set(teachers) <= set(params.families):
+        if len(teachers) != TEACHERS or not set(teachers) <= set(known):
             raise MienError(
                 f"students.{name}.distil.teachers is {list(teachers)}, expected {TEACHERS} names out of "
-                f"{', '.join(params.families)}. A name may stand again to fill the places; it counts once."
+                f"{', '.join(known)}. A name may stand again to fill the places; it counts once."
             )
         if student.distil.start not in {None, *teachers}:
             raise MienError(
                 f"students.{name}.distil.start is {student.distil.start!r}, expected one of its teachers or null."
             )
+        known.append(name)
 
 
 def _check_ensembles(params: Params) -> None:

@@ -81,7 +81,7 @@ def label_agreement(
 ) -> dict[str, Any]:
     """Accuracy by FER-2013's labels, by FER+'s, and by either, on the faces with a FER+ plurality label."""
 
-    def told(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    def agreement(chosen: NDArray[np.bool_]) -> dict[str, Any]:
         predicted, own, other = probabilities[chosen].argmax(axis=1), split.labels[chosen], plurality[chosen]
         right = {
             "fer2013": predicted == own,
@@ -98,7 +98,7 @@ def label_agreement(
     clean = settled & ~split.leaked
     if not clean.any():
         return {}
-    return {"unsettled": int((~settled).sum()), **told(settled), "without_leaks": told(clean)}
+    return {"unsettled": int((~settled).sum()), **agreement(settled), "without_leaks": agreement(clean)}
 
 
 def by_recipe(trained: Mapping[str, Mapping[str, Any]]) -> list[dict[int, str]]:

@@ -55,11 +55,11 @@ def table(found: Sequence[Ablation]) -> str:
     lines = [f"{'':<22}{'accuracy':<16}{'macro-F1':<18}macro-F1 gained, by seed"]
     for one in found:
         gains = "  ".join(f"{gain:+.3f}" for gain in one.gain.values())
-        lines.append(f"{one.name:<22}{_told(one.accuracy, '.1%')}{_told(one.macro_f1, '.3f')}{gains}")
+        lines.append(f"{one.name:<22}{_spread(one.accuracy, '.1%')}{_spread(one.macro_f1, '.3f')}{gains}")
     return "\n".join(lines)
 
 
-def _told(values: Mapping[int, float], form: str) -> str:
+def _spread(values: Mapping[int, float], form: str) -> str:
     spread = mean_and_deviation(list(values.values()))
     deviation = "" if spread["sd"] is None else f" ± {spread['sd']:{form}}"
     return f"{spread['mean']:{form}}{deviation}".ljust(16 if "%" in form else 18)

@@ -162,7 +162,7 @@ def poisoned_batches(stage: Stage) -> None:
     for number, (kind, what) in enumerate(story_batches.POISONS.items(), start=4):
         name = f"{number}_{kind}"
         stage.git("switch", "--quiet", "--create", kind)
-        stage.append(kind, story_batches.poisoned(kind, POISON, 20 + number, exam(stage.project)))
+        stage.append(kind, story_batches.poisoned(kind, POISON, 20 + number, test_faces(stage.project)))
         result = stage.retrain(name, "stopped", "--no-promote", "--base", MAIN)
         stage.tell(f"A poisoned batch: {what}", _sentence(result), name)
         back(stage)
@@ -211,7 +211,7 @@ def back(stage: Stage) -> None:
     stage.run("dvc", "checkout", "--quiet", "--force", "--allow-missing")
 
 
-def exam(project: Path) -> Faces:
+def test_faces(project: Path) -> Faces:
     """The test split's faces."""
     from mien.data.dataset import read_split
 

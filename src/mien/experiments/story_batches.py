@@ -41,10 +41,10 @@ def blurred(faces: Faces) -> Faces:
     return Faces(np.stack(images).astype(np.uint8), faces.labels)
 
 
-def leaked(faces: Faces, exam: Faces, rows: int) -> Faces:
-    """New faces among which `rows` images of the exam were hidden."""
-    some = np.arange(min(rows, len(exam.labels)))
-    return Faces(np.concatenate([faces.images, exam.images[some]]), np.concatenate([faces.labels, exam.labels[some]]))
+def leaked(faces: Faces, test: Faces, rows: int) -> Faces:
+    """New faces among which `rows` images of the test split were hidden."""
+    some = np.arange(min(rows, len(test.labels)))
+    return Faces(np.concatenate([faces.images, test.images[some]]), np.concatenate([faces.labels, test.labels[some]]))
 
 
 def write(path: Path, faces: Faces) -> None:
@@ -64,8 +64,8 @@ POISONS: Mapping[str, str] = {
 """What is wrong with each kind of poisoned batch."""
 
 
-def poisoned(kind: str, rows: int, seed: int, exam: Faces) -> Faces:
+def poisoned(kind: str, rows: int, seed: int, test: Faces) -> Faces:
     """A batch of `rows` new faces with one of the POISONS."""
     fresh = drawn(rows, seed)
-    makers = {"shuffled": shuffled(fresh, seed), "blurred": blurred(fresh), "leaked": leaked(fresh, exam, rows // 10)}
+    makers = {"shuffled": shuffled(fresh, seed), "blurred": blurred(fresh), "leaked": leaked(fresh, test, rows // 10)}
     return makers[kind]

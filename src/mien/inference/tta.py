@@ -74,8 +74,8 @@ class Tta:
         """Forward passes per face."""
         return len(self._places()) * (1 if self.tta == "none" else 2)
 
-    def views(self, faces: Floats) -> Iterator[Floats]:
-        """Each view of the faces `(n, 48, 48, 1)`, in the same shape."""
+    def augmented(self, faces: Floats) -> Iterator[Floats]:
+        """The faces `(n, 48, 48, 1)` once for each pass, in the same shape."""
         for top, left, side in self._places():
             seen = _crop(faces, top, left, side)
             yield seen
@@ -92,19 +92,19 @@ NO_TTA = Tta()
 
 
 def average(predict: Predict, faces: Floats, tta: Tta = NO_TTA) -> Floats:
-    """The mean of the probabilities `(n, 7)` that `predict` gives to each view of the faces `(n, 48, 48, 1)`."""
+    """The mean of the probabilities `(n, 7)` that `predict` gives to the faces `(n, 48, 48, 1)`, pass by pass."""
     if tta == NO_TTA or not len(faces):
         return np.asarray(predict(faces), np.float32)
-    # One face's views cost less in one go; those of a whole split would fill the memory.
+    # One face's passes cost less in one go; those of a whole split would fill the memory.
     few = max(1, CHUNK // tta.passes)
     parts = [faces[start : start + few] for start in range(0, len(faces), few)]
-    return np.concatenate([_mean(predict(np.concatenate(list(tta.views(part)))), tta) for part in parts])
+    return np.concatenate([_mean(predict(np.concatenate(list(tta.augmented(part)))), tta) for part in parts])
 
 
 def _mean(answers: NDArray[np.floating], tta: Tta) -> Floats:
-    """The mean over views that were answered in one go, view by view."""
-    by_view = answers.reshape(tta.passes, len(answers) // tta.passes, answers.shape[1])
-    return np.asarray(by_view.mean(axis=0, dtype=np.float64), np.float32)
+    """The mean over passes that were predicted together, pass by pass."""
+    by_pass = answers.reshape(tta.passes, len(answers) // tta.passes, answers.shape[1])
+    return np.asarray(by_pass.mean(axis=0, dtype=np.float64), np.float32)
 
 
 def mirrored(faces: Floats) -> Floats:

@@ -63,12 +63,12 @@ def trace(name: str, question: str) -> list[Lineage]:
     Raises MienError where nothing does.
     """
     aliases = versions.aliases(name)
-    asked = aliases.get(question) or re.sub(r"^v(?=\d+$)", "", question)
+    query = aliases.get(question) or re.sub(r"^v(?=\d+$)", "", question)
     file = Path(question)
     if file.is_file():
-        asked = provenance.file_hash(file)
+        query = provenance.file_hash(file)
     known = versions.every(name)
-    found = [(version, what) for version in known if (what := matched(version, asked))]
+    found = [(version, what) for version in known if (what := matched(version, query))]
     if not found:
         raise MienError(
             f"Nothing in the registry of {name!r} matches {question!r}. Expected a Bento's tag ({name}:v1-…), a "
@@ -78,18 +78,18 @@ def trace(name: str, question: str) -> list[Lineage]:
     return [_lineage(version, what, aliases) for version, what in found]
 
 
-def matched(version: versions.Version, asked: str) -> str:
-    """Names of the version's fields that match the query `asked`; empty if none does."""
-    if asked == version.version:
+def matched(version: versions.Version, query: str) -> str:
+    """Names of the version's fields that match `query`; empty if none does."""
+    if query == version.version:
         return "version"
     digests = {**version.tags, "run_id": version.run_id}
-    if ":" in asked:
-        return next(("bento" for key, tag in digests.items() if key.startswith(BENTO) and tag == asked), "")
-    if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}(\.dir)?", asked.lower()):
+    if ":" in query:
+        return next(("bento" for key, tag in digests.items() if key.startswith(BENTO) and tag == query), "")
+    if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST},64}}(\.dir)?", query.lower()):
         return ""
     known = ("data.digest", "dvc.data", "dvc.lock", "git.commit", "onnx_sha256", "run_id")
     keys = [key for key in digests if key in known or key.startswith(BATCH)]
-    return ", ".join(key for key in keys if digests[key].startswith(asked.lower()))
+    return ", ".join(key for key in keys if digests[key].startswith(query.lower()))
 
 
 def _lineage(version: versions.Version, what: str, aliases: Mapping[str, str]) -> Lineage:

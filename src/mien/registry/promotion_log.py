@@ -147,11 +147,11 @@ def rollback(name: str, why: str, to: str | None = None) -> Entry:
     log = read(name)
     version = to or log.previous
     if log.champion is None or version is None:
-        raise MienError(f"There is no champion of {name!r} to go back to: the log knows {_told(log)}.")
+        raise MienError(f"There is no champion of {name!r} to go back to: the log knows {_champions(log)}.")
     if version == log.champion:
         raise MienError(f"Version {version} of {name!r} is champion already.")
     if version not in {*log.succession, *log.withdrawn}:
-        raise MienError(f"Version {version} of {name!r} was never champion: the log knows {_told(log)}.")
+        raise MienError(f"Version {version} of {name!r} was never champion: the log knows {_champions(log)}.")
     entry = append(name, Entry("rollback", version, log.champion, log.head, why))
     if entry.void:
         raise MienError(f"Another move of the champion of {name!r} came first. Look at `mien champion`, then repeat.")
@@ -205,5 +205,5 @@ def _log(name: str) -> str:
     return f"{name}-promotions"
 
 
-def _told(log: Log) -> str:
+def _champions(log: Log) -> str:
     return ", ".join(f"version {version}" for version in (*log.succession, *log.withdrawn)) or "none"

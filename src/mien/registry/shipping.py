@@ -70,7 +70,7 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         parameters=family["parameters"],
         version=card.version,
         commit=card.git_commit or "unknown",
-        taught=f" Its teachers, trained on the same faces: {teachers}." if teachers else "",
+        teachers_sentence=f" Its teachers, trained on the same faces: {teachers}." if teachers else "",
         data=card.data_name,
         digest=card.data_digest,
         table=table,
@@ -93,7 +93,7 @@ TEXT = """\
 A `{family}` of {parameters:,} parameters that names the emotion a face shows: angry, disgust, fear, happy, sad,
 surprise or neutral. Input: one gray face of 48×48 pixels, framed as FER-2013 frames its own; Mien finds and crops
 faces by itself.
-Version {version}, trained from scratch by this project's pipeline and judged at commit `{commit}`.{taught}
+Version {version}, trained from scratch by this project's pipeline and judged at commit `{commit}`.{teachers_sentence}
 
 ## Trained on
 

@@ -7,11 +7,9 @@ from typing import Any
 
 from mien.emotions import EMOTIONS, SPLITS
 from mien.files import read_json, write_json, write_text
-from mien.retraining import html_report as page
-from mien.retraining import outcome as outcomes
-from mien.retraining import pictures, revisions
+from mien.retraining import html_report, pictures, revisions
 from mien.retraining.changes import Changes, compare
-from mien.retraining.outcome import Outcome
+from mien.retraining.outcome import VALIDATION, Outcome, next_step
 
 MARKER = "<!-- mien report -->"
 """First line of the report, by which its comment on a pull request is found again."""
@@ -51,7 +49,7 @@ class Facts:
             "outcome": self.outcome.name,
             "code": self.outcome.code,
             "message": self.outcome.message,
-            "next": outcomes.next_step(self.outcome),
+            "next": next_step(self.outcome),
             "base": self.base,
             "head": revisions.git("rev-parse", "HEAD") or None,
             "data": {"name": self.name, "changed": bool(self.changes), "problem": self.problem, "first": self.first}
@@ -74,7 +72,7 @@ def write(folder: Path, outcome: Outcome, base: str | None, *, faces: bool = Fal
     write_json(folder / JSON, facts.asdict())
     text = render(facts)
     write_text(folder / MARKDOWN, text)
-    page.write(folder / HTML, text, f"Retraining: {outcome.title}")
+    html_report.write(folder / HTML, text, f"Retraining: {outcome.title}")
     return facts
 
 
@@ -197,9 +195,9 @@ def number(value: object) -> str:
 
 
 def _validation(outcome: Outcome) -> Mapping[str, Any]:
-    if outcome.name in {"pending", "failed"} or not outcomes.VALIDATION.exists():
+    if outcome.name in {"pending", "failed"} or not VALIDATION.exists():
         return {}
-    return read_json(outcomes.VALIDATION, made_by="dvc repro validate")
+    return read_json(VALIDATION, made_by="dvc repro validate")
 
 
 def _failed(validation: Mapping[str, Any]) -> list[Mapping[str, Any]]:

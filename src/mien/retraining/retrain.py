@@ -20,9 +20,8 @@ from mien.errors import MienError
 from mien.files import read_json
 from mien.registry import promotion_log
 from mien.registry.tracking import versions
-from mien.retraining import outcome as outcomes
 from mien.retraining import report, revisions
-from mien.retraining.outcome import LOCK, PROMOTION, Outcome
+from mien.retraining.outcome import LOCK, PROMOTION, Outcome, judged, stopped, validation_message
 
 EVALUATION, BENTO = Path("reports/evaluation.json"), Path("reports/bento.json")
 JUDGEMENT = "judgement.json"
@@ -81,8 +80,8 @@ def retrain(plan: Plan) -> Outcome:
     try:
         dvc("repro", "evaluate")
     except StepFailed:
-        if outcomes.stopped():
-            return Outcome("stopped", outcomes.validation_message())
+        if stopped():
+            return Outcome("stopped", validation_message())
         raise
     keep(remote)
     ended = promote(plan) if plan.promote else judge(plan, changed=_text(LOCK) != before)
@@ -123,9 +122,9 @@ def promote(plan: Plan) -> Outcome:
         if _stamp(PROMOTION) != before and PROMOTION.exists():
             result = read_json(PROMOTION, made_by="dvc repro promote")
             if result["champion"] is None:
-                return outcomes.judged(result)
+                return judged(result)
         raise
-    return outcomes.judged(read_json(PROMOTION, made_by="dvc repro promote"))
+    return judged(read_json(PROMOTION, made_by="dvc repro promote"))
 
 
 def judge(plan: Plan, *, changed: bool) -> Outcome:
@@ -137,7 +136,7 @@ def judge(plan: Plan, *, changed: bool) -> Outcome:
     target = plan.folder / JUDGEMENT
     # The last --report counts, so that every other path is the stage's own.
     step([sys.executable, "-m", program, *arguments, "--judge", "--report", str(target)], "mien promote --judge")
-    return outcomes.judged(read_json(target, made_by="mien retrain"))
+    return judged(read_json(target, made_by="mien retrain"))
 
 
 def known(model: str) -> bool:

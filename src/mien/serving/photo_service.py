@@ -12,8 +12,7 @@ from PIL import Image
 
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.inference import champion, drawing, faces, photos
-from mien.inference import saliency as explain
+from mien.inference import champion, drawing, faces, photos, saliency
 from mien.inference.calibration import apply_temperature
 from mien.inference.photos import Pixels
 from mien.inference.predictor import Mien
@@ -93,12 +92,12 @@ class PhotoService:
         result = answer["faces"][:most]
         named = np.array([EMOTIONS.index(face["emotion"]) for face in result], dtype=np.int64)
         stacked = np.asarray(crops, dtype=np.float32).reshape(-1, *faces.SHAPE)
-        maps = explain.saliency(stacked, named, self._probabilities)
+        maps = saliency.saliency(stacked, named, self._probabilities)
         explained = [face | _explained(crop, map_) for face, crop, map_ in zip(result, crops, maps, strict=True)]
         return answer | {
             "faces": explained,
             "unexplained": len(answer["faces"]) - len(explained),
-            "note": explain.NOTE,
+            "note": saliency.NOTE,
         }
 
     def info(self) -> dict[str, Any]:
@@ -122,7 +121,7 @@ class PhotoService:
         return apply_temperature(average(self._runtime, crops, card.test_time_augmentation), card.temperature)
 
 
-def _explained(crop: NDArray[np.float32], found: explain.Saliency) -> dict[str, Any]:
+def _explained(crop: NDArray[np.float32], found: saliency.Saliency) -> dict[str, Any]:
     png = _encode(Image.fromarray(crop[:, :, 0].astype(np.uint8)), "PNG")
     hidden = {"before": found.before, "without_salient": found.without_salient, "without_others": found.without_others}
     return {

@@ -12,8 +12,7 @@ from bentoml.exceptions import BentoMLException
 from starlette.responses import JSONResponse, Response
 
 from mien.errors import MienError
-from mien.inference import champion
-from mien.inference import predictor as predict
+from mien.inference import champion, predictor
 from mien.monitoring.recorder import recorder, settings
 from mien.serving import openapi, schemas
 from mien.serving.load_shedding import LoadShedder
@@ -54,7 +53,7 @@ class Mien:
     def __init__(self) -> None:
         """Load the champion. Raises MienError where there is none."""
         cv2.setNumThreads(1)
-        self.mien = predict.Mien(threads=1)
+        self.mien = predictor.Mien(threads=1)
         self.mien.warm_up()
         self.answers = PhotoService(self.mien, LIMITS, telemetry())
         self.recorder = recorder(self.mien.card.version)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mien.config.params import Params, Prepare
 from mien.data import dataset
 from mien.data.dataset import Split
-from mien.data.quality import statistics as quality
+from mien.data.quality import statistics
 from mien.data.quality.exclusions import Columns, decide, reasons, write_list
 from mien.data.raw import SCHEMA, head, listed
 from mien.emotions import EMOTIONS, FACE_SIZE, SPLITS
@@ -83,11 +83,11 @@ def read(raw: Path, progress: bool) -> tuple[str, Columns, NDArray[np.uint8]]:
     records: list[dict[str, Any]] = []
     silent = not (progress and sys.stderr.isatty())
     for row in track(_rows(paths), "prepare", total, console=Console(stderr=True), disable=silent):
-        gray = quality.decode(row.pop("image"), row["origin"])
-        image = images[len(records)] = quality.face(gray)
-        records.append({**row, "width": gray.shape[1], "height": gray.shape[0], **quality.measure(image)})
+        gray = statistics.decode(row.pop("image"), row["origin"])
+        image = images[len(records)] = statistics.face(gray)
+        records.append({**row, "width": gray.shape[1], "height": gray.shape[0], **statistics.measure(image)})
     columns = {"row": np.arange(total), **{key: np.array([each[key] for each in records]) for key in records[0]}}
-    columns |= quality.groups(columns["pixels"], columns["emotion"], columns["split"])
+    columns |= statistics.groups(columns["pixels"], columns["emotion"], columns["split"])
     return " + ".join(dict.fromkeys(name for name, _ in heads)), columns, images
 
 
@@ -100,14 +100,14 @@ def select(name: str, columns: Mapping[str, NDArray[Any]], images: NDArray[np.ui
 
 def write(folder: Path, splits: Mapping[str, Split], columns: Columns, info: Mapping[str, Any]) -> None:
     """Fill a folder beside `folder`, then swap it in: a failure leaves the old one as it was."""
-    statistics = pa.table({name: pa.array(columns[name].tolist(), kind) for name, kind in STATISTICS.items()})
+    table = pa.table({name: pa.array(columns[name].tolist(), kind) for name, kind in STATISTICS.items()})
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             new = Path(temporary) / "new"
             for name, split in splits.items():
                 dataset.write_split(new, name, split)
-            write_file(new / "statistics.parquet", lambda path: pq.write_table(statistics, path, compression="zstd"))
+            write_file(new / "statistics.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
             write_file(new / "exclusions.csv", lambda path: write_list(path, columns))
             write_json(new / "dataset.json", info)
             if folder.exists():

@@ -223,9 +223,9 @@ def test_the_whole_fer2013_profile_knows_the_official_numbers() -> None:
         "test": 3589,
     }
     assert counts["test"]["disgust"] == 55
-    exam = profile.load("fer2013", "").exam
-    assert exam is not None
-    assert [int((exam[split].known & 1).sum()) for split in ("validation", "test")] == [280, 288]
+    official = profile.load("fer2013", "").official_tests
+    assert official is not None
+    assert [int((official[split].known & 1).sum()) for split in ("validation", "test")] == [280, 288]
 
 
 def test_a_profile_survives_being_written_and_read() -> None:

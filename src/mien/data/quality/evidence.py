@@ -12,7 +12,7 @@ from mien.data.quality import fingerprints, probe
 from mien.data.quality.profile import STATISTICS, Band, Profile, Roll, band
 from mien.emotions import EMOTIONS, SPLITS
 
-EXAM = SPLITS[1:]
+HELD_OUT = SPLITS[1:]
 ADDED = "added"
 """The group of later rows whose batch is not known; the first batch's rows are grouped by split."""
 
@@ -31,8 +31,8 @@ class Evidence:
     """Measurements of prepared data.
 
     `images` is the statistics table (rows of any status) with the columns group, later (is it in a later batch), leak,
-    near, mirror (no, known or new), twin (origin of the copy in train), exam (official: in the profile's list of the
-    official test split; foreign: not) and relabelled.
+    near, mirror (no, known or new), twin (origin of the copy in train), membership (official: in the profile's list
+    of the official test split; foreign: not) and relabelled.
     `groups` has a row per split of the first batch and per later batch: rows, class_drift, accuracy and floor of the
     probe (NaN if not judged).
     `own_bands` are those of the first batch's training split.
@@ -51,10 +51,10 @@ def collect(
     images["group"] = _groups(images, profile)
     images["later"] = ~images["group"].isin(SPLITS)
     codes = {name: fingerprints.codes(split.images[..., 0]) for name, split in splits.items()}
-    images = images.assign(leak="no", near="no", mirror="no", twin="", exam="official", relabelled=False)
+    images = images.assign(leak="no", near="no", mirror="no", twin="", membership="official", relabelled=False)
     mirrored = fingerprints.codes(np.ascontiguousarray(splits["train"].images[:, :, ::-1, 0]))
-    for name in EXAM:
-        known = _known(images, splits[name], codes[name], (profile.exam or {}).get(name))
+    for name in HELD_OUT:
+        known = _known(images, splits[name], codes[name], (profile.official_tests or {}).get(name))
         _mark_copies(images, splits[name], splits["train"], known, codes[name], codes["train"], mirrored)
     learnt = images[(images["group"] == "train") & (images["status"] != "excluded")]
     own_bands = {name: band(learnt[column], 0.3) for name, column in STATISTICS.items()} if len(learnt) else {}
@@ -85,7 +85,7 @@ def _known(images: pd.DataFrame, split: Split, codes: fingerprints.Codes, roll: 
         listed[i], agrees[i] = len(members) > 0, split.labels[i] in roll.labels[members]
         known[i] = np.bitwise_or.reduce(roll.known[members])
     official = ~images["later"].to_numpy()[split.rows]
-    images.loc[split.rows[official & ~listed], "exam"] = "foreign"
+    images.loc[split.rows[official & ~listed], "membership"] = "foreign"
     images.loc[split.rows[official & listed & ~agrees], "relabelled"] = True
     return known
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mien.data.quality.evidence import EXAM, Evidence
+from mien.data.quality.evidence import HELD_OUT, Evidence
 from mien.data.quality.profile import QUANTILES, STATISTICS, Profile
 from mien.emotions import EMOTIONS, SPLITS
 
@@ -95,7 +95,7 @@ def _images(profile: Profile, total: int) -> Iterator[Expectation]:
 def _copies(profile: Profile, rows: Mapping[str, int]) -> Iterator[Expectation]:
     usual = WARNING if profile.generic else CRITICAL
     fine = ["no", "known"]
-    for split in EXAM:
+    for split in HELD_OUT:
         where, tested = {"split": split}, rows.get(split, 0)
         near, mirror = profile.ceiling("near", tested), profile.ceiling("mirror", tested)
         yield _among(f"leaks.{split}", WARNING, "no image of train", "leak", ["no"], 0, where)
@@ -108,9 +108,9 @@ def _copies(profile: Profile, rows: Mapping[str, int]) -> Iterator[Expectation]:
 
 
 def _membership(profile: Profile) -> Iterator[Expectation]:
-    for split in EXAM if profile.exam else ():
+    for split in HELD_OUT if profile.official_tests else ():
         where, members, labels = {"group": split}, "images of the official split", "the official labels"
-        yield _among(f"official.{split}", CRITICAL, members, "exam", ["official"], 0.01, where, RESPLIT)
+        yield _among(f"official.{split}", CRITICAL, members, "membership", ["official"], 0.01, where, RESPLIT)
         yield _among(f"labels.{split}", WARNING, labels, "relabelled", [False], 0, where)
         yield _among(f"labels.{split}.most", CRITICAL, labels, "relabelled", [False], 0.02, where, LABELS)
 

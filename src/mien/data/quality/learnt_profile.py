@@ -7,7 +7,7 @@ import numpy as np
 
 from mien.data.dataset import Split
 from mien.data.quality import fingerprints, probe
-from mien.data.quality.evidence import EXAM, LEAK, MIRROR, NEAR
+from mien.data.quality.evidence import HELD_OUT, LEAK, MIRROR, NEAR
 from mien.data.quality.profile import STATISTICS, Profile, Roll, band
 from mien.emotions import EMOTIONS, SPLITS
 
@@ -41,7 +41,7 @@ def learn_profile(statistics: "pd.DataFrame", splits: Mapping[str, Split], datas
         shares={name: round(float(share), 5) for name, share in shares.items()},
         bands={name: band(statistics[column], SLACK[name]) for name, column in STATISTICS.items()},
         recall=probe.recalls(distinct.labels, guesses),
-        exam={name: _roll(splits[name], train, statistics) for name in EXAM},
+        official_tests={name: _roll(splits[name], train, statistics) for name in HELD_OUT},
     )
 
 

@@ -66,7 +66,7 @@ class Profile:
     bands: Mapping[str, Band] = field(default_factory=dict)
     recall: tuple[float, ...] | None = None
     slack: float = 0.02
-    exam: Mapping[str, Roll] | None = None
+    official_tests: Mapping[str, Roll] | None = None
 
     @property
     def generic(self) -> bool:
@@ -119,12 +119,12 @@ def parse(content: Mapping[str, Any]) -> Profile:
             name: Band(tuple(band["values"]), tuple(band["spread"]), band["slack"])
             for name, band in content.get("bands", {}).items()
         }
-        exam = {name: _roll(roll) for name, roll in content.get("exam", {}).items()} or None
+        official = {name: _roll(roll) for name, roll in content.get("official_tests", {}).items()} or None
         recall = content.get("recall")
         known = {
             key: content[key] for key in ("dataset", "about", "size", "counts", "shares", "slack") if key in content
         }
-        return Profile(**known, bands=bands, exam=exam, recall=tuple(recall) if recall else None)
+        return Profile(**known, bands=bands, official_tests=official, recall=tuple(recall) if recall else None)
     except (KeyError, TypeError, ValueError) as error:
         raise MienError(f"The profile is broken ({error!r}). Make it anew with `mien validate --learn FILE`.") from None
 
@@ -134,7 +134,7 @@ def dump(profile: Profile) -> dict[str, Any]:
     content: dict[str, Any] = {name: getattr(profile, name) for name in ("dataset", "about", "size", "counts", "slack")}
     content |= {"shares": dict(profile.shares), "recall": profile.recall}
     content |= {"bands": {name: dataclasses.asdict(band) for name, band in profile.bands.items()}}
-    content |= {"exam": {name: _unrolled(roll) for name, roll in (profile.exam or {}).items()}}
+    content |= {"official_tests": {name: _unrolled(roll) for name, roll in (profile.official_tests or {}).items()}}
     return {key: value for key, value in content.items() if value is not None}
 
 

@@ -59,7 +59,7 @@ def champion(model_name: str, alias: str = "champion") -> Version | None:
     client = connect()
     with answering():
         found = or_none(lambda: client.get_model_version_by_alias(model_name, alias))
-    return _told(client, found) if found else None
+    return _read_version(client, found) if found else None
 
 
 def find_tagged(model_name: str, key: str, value: str) -> Version | None:
@@ -68,7 +68,7 @@ def find_tagged(model_name: str, key: str, value: str) -> Version | None:
     with answering():
         found = client.search_model_versions(f"name='{model_name}' and tags.`{key}`='{value}'")
     newest = max(found, key=lambda one: int(one.version), default=None)
-    return _told(client, newest) if newest else None
+    return _read_version(client, newest) if newest else None
 
 
 def find(model_name: str, number: str) -> Version | None:
@@ -76,7 +76,7 @@ def find(model_name: str, number: str) -> Version | None:
     client = connect()
     with answering():
         found = or_none(lambda: client.get_model_version(model_name, number))
-    return _told(client, found) if found else None
+    return _read_version(client, found) if found else None
 
 
 def every(model_name: str) -> list[Version]:
@@ -167,7 +167,7 @@ def download(model_name: str, version: str, folder: Path) -> Path:
     return folder / MODEL_FILE
 
 
-def _told(client: "MlflowClient", found: Any) -> Version:
+def _read_version(client: "MlflowClient", found: Any) -> Version:
     with answering():
         metrics = client.get_logged_model(found.source.removeprefix(MODEL_URI)).metrics or []
     # Oldest first, so that a metric logged again has its last value.

@@ -119,12 +119,12 @@ async function explanation(face, note) {
   canvas.setAttribute("aria-label", `The face as the model saw it; highlighted is what ${face.emotion} depends on`);
   await paint(canvas, face);
   const { before, without_salient: without, without_others: others } = face.hidden;
-  const told = `Hide the highlighted fifth of the face and ${face.emotion} goes from ${percent(before)} to ${percent(without)}; ` +
+  const sentence = `Hide the highlighted fifth of the face and ${face.emotion} goes from ${percent(before)} to ${percent(without)}; ` +
     `hide the least highlighted fifth instead and it is ${percent(others)}.`;
   const ends = h("p", {}, h("span", { textContent: "against" }), h("span", { textContent: "for" }));
   return h("div", { className: "explained" },
     h("div", {}, canvas, h("div", { className: "scale" }, h("i"), ends)),
-    h("p", { textContent: told }), h("p", { className: "quiet", textContent: note }));
+    h("p", { textContent: sentence }), h("p", { className: "quiet", textContent: note }));
 }
 
 /** The gray face with the map over it: orange speaks for the emotion, blue against it. */
@@ -212,7 +212,7 @@ function show(entry) {
   const title = h("div", {}, h("h3", { textContent: entry.name }), h("p", { className: "quiet", textContent: time }));
   entry.view.replaceChildren(
     h("div", { className: "picture" }, frame),
-    h("div", { className: "told" }, h("header", {}, title, remove), ...body(entry)));
+    h("div", { className: "findings" }, h("header", {}, title, remove), ...body(entry)));
   count();
 }
 
@@ -296,7 +296,7 @@ function cell(value) {
 
 // ---- webcam ------------------------------------------------------------------------------------------------------
 
-const camera = { stream: null, times: [], told: "" };
+const camera = { stream: null, times: [], spoken: "" };
 
 async function start() {
   if (!navigator.mediaDevices?.getUserMedia) return halt("This browser offers the webcam only to pages from localhost or over HTTPS.");
@@ -318,7 +318,7 @@ async function start() {
 
 function halt(message = "The webcam is off. Frames go to this service one at a time and are forgotten.") {
   camera.stream?.getTracks().forEach((track) => track.stop());
-  Object.assign(camera, { stream: null, times: [], told: "" });
+  Object.assign(camera, { stream: null, times: [], spoken: "" });
   $("video").srcObject = null;
   $("stage-empty").hidden = false;
   $("stage-text").textContent = message;
@@ -366,11 +366,11 @@ function draw(faces, { width, height }, milliseconds) {
   $("latency").textContent = `${Math.round(milliseconds)} ms`;
   if (faces.length > 0) $("live-faces").replaceChildren(...faces.slice(0, 3).map((face, i) => faceView(face, i, null)));
   else $("live-faces").replaceChildren(h("p", { className: "quiet", textContent: "No face in the picture." }));
-  const told = described(faces);
-  if (told !== camera.told && performance.now() - (camera.spoke ?? 0) > 3000) {
-    camera.told = told;
+  const sentence = described(faces);
+  if (sentence !== camera.spoken && performance.now() - (camera.spoke ?? 0) > 3000) {
+    camera.spoken = sentence;
     camera.spoke = performance.now();
-    say(told);
+    say(sentence);
   }
 }
 
