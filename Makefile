@@ -55,7 +55,7 @@ test-long: $(READY)  ## run whole pipelines: each kill and fault, and retrain.ym
 
 .PHONY: test-fresh
 test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them (wants a package index)
-	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py
+	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py tests/cluster/test_bare_machine.py
 
 .PHONY: baselines
 baselines: $(READY)  ## train published recipes under this protocol, in baselines/

@@ -13,6 +13,7 @@ import click
 from mien.cli.drift import drift
 from mien.cli.fetch import fetch
 from mien.cli.inference import predict, video, webcam
+from mien.cli.jobs import jobs
 from mien.cli.registry import champion, lineage, rollback
 from mien.cli.retraining import report, retrain, story
 from mien.cli.terminal import print_error
@@ -67,7 +68,7 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-for command in (fetch, champion, rollback, lineage, report, retrain, story, drift, predict, video, webcam):
+for command in (fetch, champion, rollback, lineage, report, retrain, story, drift, jobs, predict, video, webcam):
     main.add_command(command)
 
 

@@ -113,6 +113,7 @@ def _text(found: "Lineage", name: str) -> str:
         "MLflow run": found.run_id,
         "Git commit": found.git_commit,
         "of training": found.training_commit,
+        "trained on": found.trained_on,
         "dvc.lock": found.dvc_lock,
         "data": f"{found.data_name} {found.data_digest}",
         "data/raw": found.dvc_data,

@@ -1,9 +1,11 @@
 """Checkpoint a training after every epoch, so that a kill loses at most one epoch."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import keras
@@ -19,12 +21,18 @@ Weights = list[NDArray[np.generic]]
 
 @dataclass
 class State:
-    """Progress of a training; `best` is the epoch (from 1) of the highest validation macro-F1."""
+    """Progress of a training; `best` is the epoch (from 1) of the highest validation macro-F1.
+
+    `precision` is the dtype policy that it began with and keeps, `origin` says on which machine it was trained.
+    """
 
     fingerprint: str
     epoch: int = 0
     best: int = 0
     seconds: float = 0.0
+    precision: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
+    ended: list[float] = field(default_factory=list)
     history: History = field(default_factory=dict)
 
     def record(self, numbers: dict[str, float], seconds: float) -> None:
@@ -32,6 +40,7 @@ class State:
         for name, value in numbers.items():
             self.history.setdefault(name, []).append(value)
         self.epoch, self.seconds = self.epoch + 1, self.seconds + seconds
+        self.ended.append(time.time())
         if numbers["val_macro_f1"] > max(self.history["val_macro_f1"][:-1], default=-1.0):
             self.best = self.epoch
 
@@ -42,18 +51,25 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def resume(self, learner: keras.Model, fingerprint: str) -> State:
-        """Load the last epoch into `learner` if it has the same fingerprint, else start anew.
+    def state(self, fingerprint: str) -> State:
+        """The progress of the training with this fingerprint; none where the folder holds no such training.
+
+        Raises MienError for a file that another version wrote.
+        """
+        path = self.folder / "state.json"
+        try:
+            state = State(**read_json(path, made_by="mien train")) if path.exists() else State("")
+        except TypeError as error:
+            raise self._damaged(path, error) from error
+        return state if state.fingerprint == fingerprint else State(fingerprint)
+
+    def load_last(self, learner: keras.Model, state: State) -> None:
+        """Load weights and optimiser of the last epoch.
 
         Raises MienError for a file that is damaged or of another version's networks.
         """
-        path = self.folder / "state.json"
-        state = State(**read_json(path, made_by="mien train")) if path.exists() else State("")
-        if state.fingerprint != fingerprint:
-            return State(fingerprint)
         with self._read("last", state.epoch) as last:
             learner.load_weights(last)
-        return state
 
     def keep(self, learner: keras.Model, best: Weights, state: State) -> None:
         """Write the epoch's weights and optimiser, then the state, then remove older files."""
@@ -76,10 +92,13 @@ class Checkpoints:
         try:
             yield path
         except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise MienError(
-                f"{path} cannot be carried on from: it is damaged, or another version of Mien or Keras wrote it "
-                f"({type(error).__name__}). Remove the folder {self.folder} to begin this training anew."
-            ) from error
+            raise self._damaged(path, error) from error
+
+    def _damaged(self, path: Path, error: Exception) -> MienError:
+        return MienError(
+            f"{path} cannot be carried on from: it is damaged, or another version of Mien or Keras wrote it "
+            f"({type(error).__name__}). Remove the folder {self.folder} to begin this training anew."
+        )
 
     def _path(self, which: str, epoch: int) -> Path:
         ending = {"last": "weights.h5", "best": "npz"}[which]

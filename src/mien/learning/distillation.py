@@ -1,12 +1,15 @@
 """Knowledge distillation: a loss between teacher and student probabilities for the same augmented faces."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from mien.config.params import DistillationRecipe
 from mien.errors import MienError
@@ -20,37 +23,44 @@ SMALLEST = 1e-7
 
 @dataclass(frozen=True)
 class Teachers:
-    """A distillation recipe, and its teachers' model.keras files without duplicates."""
+    """A distillation recipe, and its teachers' networks by name."""
 
     recipe: DistillationRecipe
-    files: tuple[Path, ...]
+    networks: Mapping[str, keras.Model]
 
     @classmethod
     def of(cls, recipe: DistillationRecipe, models: Path) -> "Teachers":
         """The teachers of `recipe` in the folder of trained models; a missing one raises MienError."""
-        files = tuple(models / name / "model.keras" for name in dict.fromkeys(recipe.teachers))
-        for path in files:
+        files = {name: models / name / "model.keras" for name in recipe.teachers}
+        for name, path in files.items():
             if not path.is_file():
-                raise MienError(f"The teacher {path} is missing. Train it first: dvc repro train@{path.parent.name}.")
-        return cls(recipe, files)
+                raise MienError(f"The teacher {path} is missing. Train it first: dvc repro train@{name}.")
+        return cls(recipe, {name: keras.saving.load_model(path, compile=False) for name, path in files.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe for reports and fingerprints, with the SHA-256 of every teacher's file."""
-        digests = {path.parent.name: sha256(path.read_bytes()).hexdigest() for path in self.files}
+        """The recipe for reports and fingerprints, with the SHA-256 of every teacher's weights."""
+        digests = {name: weights_digest(network.get_weights()) for name, network in self.networks.items()}
         return {**asdict(self.recipe), "teachers": digests}
 
     def begin(self, student: keras.Model) -> None:
         """Initialise the student with the weights of the teacher `recipe.start`, if one is set."""
         if not self.recipe.start:
             return
-        path = next(path for path in self.files if path.parent.name == self.recipe.start)
-        given, own = keras.saving.load_model(path, compile=False).get_weights(), student.get_weights()
+        given, own = self.networks[self.recipe.start].get_weights(), student.get_weights()
         if [weights.shape for weights in given] != [weights.shape for weights in own]:
             raise MienError(
-                f"The student cannot start from {path}: its network differs. Give both the same model:, or leave "
-                "distil.start out."
+                f"The student cannot start from {self.recipe.start}: its network differs. Give both the same model:, "
+                "or leave distil.start out."
             )
         student.set_weights(given)
+
+
+def weights_digest(weights: Iterable[NDArray[np.generic]]) -> str:
+    """SHA-256 of a network's weights in order: the same for the same weights, whatever file they stand in."""
+    sha = sha256()
+    for array in weights:
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
 
 
 class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
@@ -66,7 +76,7 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, teachers: Teachers, precision: str) -> None:
         super().__init__(name="teaching", dtype="float32")
         self.recipe = teachers.recipe
-        self.teachers = [_teacher(path, precision) for path in teachers.files]
+        self.teachers = [_teacher(network, precision) for network in teachers.networks.values()]
 
     def call(self, faces: Tensor, answers: Tensor, training: bool = False) -> Tensor:
         """Add the loss while training."""
@@ -82,8 +92,9 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
         return answers
 
 
-def _teacher(path: Path, precision: str) -> keras.Model:
-    teacher = keras.saving.load_model(path, compile=False)
+def _teacher(network: keras.Model, precision: str) -> keras.Model:
+    teacher = keras.models.clone_model(network)
+    teacher.set_weights(network.get_weights())
     for layer in teacher.layers[:-1]:
         layer.dtype_policy = precision
     teacher = fused(teacher)

@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -66,11 +66,10 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that a checkpoint must share with the training that resumes it."""
+        """Hash of all that a checkpoint must share with the training that resumes it, on whatever machine."""
         data = digest([self.training, self.validation])
-        parts = [asdict(self.architecture), asdict(self.recipe), self.seed, self.precision, data]
-        # Only with teachers, so that checkpoints of trainings without them keep their fingerprint.
-        parts += [self.teachers.to_dict()] if self.teachers else []
+        teachers = self.teachers.to_dict() if self.teachers else None
+        parts = [asdict(self.architecture), asdict(self.recipe), self.seed, data, teachers]
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -83,24 +82,40 @@ class Result:
     images_per_second: float
 
 
-def train(plan: Plan, checkpoints: Path | None = None, on_epoch: OnEpoch | None = None, bar: bool = False) -> Result:
+def train(
+    plan: Plan,
+    checkpoints: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    bar: bool = False,
+    origin: Mapping[str, Any] | None = None,
+) -> Result:
     """Train, and keep the epoch of the highest validation macro-F1.
 
-    With `checkpoints` every epoch is saved there, and the same plan resumes after the last one. `on_epoch(epoch,
-    numbers)` may raise to end the training early; `bar` shows a progress bar.
+    With `checkpoints` every epoch is saved there, and the same plan resumes after the last one; of a training that is
+    over only the best epoch is read. `on_epoch(epoch, numbers)` may raise to end the training early; `bar` shows a
+    progress bar; `origin` is kept with the description of this machine.
     """
     hardware.seed_everything(plan.seed)
+    keeper = Checkpoints(checkpoints) if checkpoints else None
+    state = keeper.state(plan.fingerprint) if keeper else State(plan.fingerprint)
+    if keeper and is_over(state, plan.recipe):
+        network = models.build(plan.architecture)
+        network.set_weights(keeper.load_best(state))
+        return _result(network, state, plan)
+    state.precision = state.precision or plan.precision
+    state.origin = hardware.describe() | dict(origin or {})
     with hardware.every_gpu(plan.recipe.batch_size):
-        return _train(plan, Checkpoints(checkpoints) if checkpoints else None, on_epoch, bar)
+        return _train(plan, keeper, state, on_epoch, bar)
 
 
-def _train(plan: Plan, keeper: Checkpoints | None, on_epoch: OnEpoch | None, bar: bool) -> Result:
-    network, learner = compile_learner(plan)
-    state = keeper.resume(learner, plan.fingerprint) if keeper else State(plan.fingerprint)
-    if plan.teachers and not state.epoch:
+def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpoch | None, bar: bool) -> Result:
+    network, learner = compile_learner(plan, state.precision)
+    if keeper and state.epoch:
+        keeper.load_last(learner, state)
+    elif plan.teachers:
         plan.teachers.begin(network)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
-    while state.epoch < plan.recipe.epochs and not _patience_is_over(state, plan.recipe):
+    while not is_over(state, plan.recipe):
         started = time.monotonic()
         last = LastStep()
         numbers = _fit_epoch(learner, plan, state, bar, last)
@@ -114,6 +129,10 @@ def _train(plan: Plan, keeper: Checkpoints | None, on_epoch: OnEpoch | None, bar
         if on_epoch:
             on_epoch(state.epoch, numbers)
     network.set_weights(best)
+    return _result(network, state, plan)
+
+
+def _result(network: keras.Model, state: State, plan: Plan) -> Result:
     return Result(network, state, state.epoch * len(plan.training) / max(state.seconds, 1e-9))
 
 
@@ -145,9 +164,13 @@ def export(network: keras.Model, path: Path) -> None:
         write_file(path, lambda target: network.export(str(target), format="onnx", verbose=False))
 
 
-def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
-    """The network, and the compiled model around it that adds augmentation and distillation for training."""
-    keras.config.set_dtype_policy(plan.precision)
+def compile_learner(plan: Plan, precision: str = "") -> tuple[keras.Model, keras.Model]:
+    """The network, and the compiled model around it that adds augmentation and distillation for training.
+
+    `precision` is Keras' dtype policy, this machine's choice if empty.
+    """
+    precision = precision or plan.precision
+    keras.config.set_dtype_policy(precision)
     try:
         network = fused(models.build(plan.architecture))
     finally:
@@ -156,7 +179,7 @@ def compile_learner(plan: Plan) -> tuple[keras.Model, keras.Model]:
     seen = Augment(plan.recipe.augmentation, plan.seed)(faces)
     answers = network(CameraEffects.applied(seen, plan.recipe.augmentation, plan.seed))
     learner = keras.Model(
-        faces, DistillationLoss(plan.teachers, plan.precision)(seen, answers) if plan.teachers else answers
+        faces, DistillationLoss(plan.teachers, precision)(seen, answers) if plan.teachers else answers
     )
     learner.compile(
         optimizer=optimizer(plan.recipe, max(1, len(plan.training) // plan.recipe.batch_size)),
@@ -207,8 +230,9 @@ def _validate(network: keras.Model, validation: Split) -> dict[str, float]:
     }
 
 
-def _patience_is_over(state: State, recipe: Training) -> bool:
-    return bool(recipe.patience) and state.epoch - state.best >= recipe.patience
+def is_over(state: State, recipe: Training) -> bool:
+    """Whether all epochs are trained, or as many without a new best as the recipe's patience."""
+    return state.epoch >= recipe.epochs or (bool(recipe.patience) and state.epoch - state.best >= recipe.patience)
 
 
 def _generators(layer: Any) -> Iterator[Any]:

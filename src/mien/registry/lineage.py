@@ -28,6 +28,7 @@ class Lineage:
     run_id: str
     git_commit: str
     training_commit: str
+    trained_on: str
     dvc_lock: str
     data_name: str
     data_digest: str
@@ -93,7 +94,7 @@ def matched(version: versions.Version, query: str) -> str:
 
 
 def _lineage(version: versions.Version, what: str, aliases: Mapping[str, str]) -> Lineage:
-    tags = version.tags
+    tags, run = version.tags, tracking.tags_of(version.run_id)
     return Lineage(
         version=version.version,
         matched=what,
@@ -101,7 +102,8 @@ def _lineage(version: versions.Version, what: str, aliases: Mapping[str, str]) -
         aliases=tuple(alias for alias, number in aliases.items() if number == version.version),
         run_id=version.run_id,
         git_commit=tags.get("git.commit", ""),
-        training_commit=tracking.tags_of(version.run_id).get("git.commit", ""),
+        training_commit=run.get("trained.commit") or run.get("git.commit", ""),
+        trained_on=run.get("trained.hardware", ""),
         dvc_lock=tags.get("dvc.lock", ""),
         data_name=tags.get("data.name", ""),
         data_digest=tags.get("data.digest", ""),

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import sys
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from mien.errors import MienError
 from mien.evaluation.metrics import accuracy, macro_f1, uar
 from mien.files import read_json, write_file, write_json
 from mien.inference.runtime import Runtime
-from mien.learning import hardware
-from mien.learning.checkpoints import History
+from mien.learning.checkpoints import State
 from mien.learning.cost import macs
 from mien.learning.distillation import Teachers
 from mien.learning.training import Plan, Result, export, in_float32, predict, train
@@ -43,7 +43,7 @@ def run(
     with tracking.run(
         tracking.EXPERIMENT,
         family,
-        tags={"family": family, "stage": "train", "backend": str(hardware.describe()["backend"])},
+        tags={"family": family, "stage": "train"},
         resume=resumed,
         system_metrics=True,
     ) as tracked:
@@ -53,7 +53,8 @@ def run(
         telling = EpochLogger(tracked, plan)
         result = in_float32(train(plan, checkpoints, telling, bar=sys.stdout.isatty()), architecture)
         if not resumed:
-            telling.catch_up(result.state.history)
+            telling.catch_up(result.state)
+        tracked.set_tags(_origin(result.state.origin))
         written = _write(result, plan, model)
         content = _report(family, plan, result, info, tracked.id) | written
         write_json(report, content)
@@ -79,11 +80,20 @@ class EpochLogger:
             flush=True,
         )
 
-    def catch_up(self, history: History) -> None:
+    def catch_up(self, state: State) -> None:
         """Log the epochs of a checkpoint that came without its MLflow run, from another machine for example."""
-        for epoch, values in enumerate(zip(*history.values(), strict=True), start=1):
+        names = state.history
+        for epoch, (ended, *values) in enumerate(zip(state.ended, *names.values(), strict=True), start=1):
             if epoch not in self.logged:
-                self.tracked.log_metrics(dict(zip(history, values, strict=True)), step=epoch)
+                self.tracked.log_metrics(dict(zip(names, values, strict=True)), step=epoch, when=ended)
+
+
+def _origin(origin: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that say where a training ran, which need not be this machine, and by which commit's code."""
+    gpus = ", ".join(origin["gpus"]) or "none"
+    machine = f"{origin['processor']}, {origin['cores']} cores, GPUs: {gpus}"
+    commit = {"trained.commit": origin["commit"]} if origin.get("commit") else {}
+    return {"backend": origin["backend"], "trained.hardware": machine, **commit}
 
 
 def _known_run(checkpoints: Path, plan: Plan) -> str | None:
@@ -142,8 +152,8 @@ def _report(family: str, plan: Plan, result: Result, info: dict[str, Any], run_i
         "history": state.history,
         "seconds": round(state.seconds, 1),
         "images_per_second": round(result.images_per_second, 1),
-        "precision": plan.precision,
-        "hardware": hardware.describe(),
+        "precision": state.precision,
+        "hardware": state.origin,
         "data": {"name": info["name"], "digest": info["digest"], "rows": len(plan.training)},
         "seed": plan.seed,
         "run_id": run_id,

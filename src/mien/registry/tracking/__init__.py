@@ -49,13 +49,13 @@ class Run:
             for some in portions([Param(key, str(value)) for key, value in params.items()], 100):
                 self._client.log_batch(self.id, params=some)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics in one request; with `step` they become points of curves.
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, when: float | None = None) -> None:
+        """Log metrics in one request; with `step` they become points of curves, `when` in seconds since 1970 (now).
 
         If the server does not respond they go to the metrics outbox on disk and are sent later, at the latest when the
         run ends, so that a long training does not fail.
         """
-        points = points_of(metrics, step or 0)
+        points = points_of(metrics, step or 0, when)
         try:
             if self._unsent.due():
                 self.send_unsent()

@@ -100,10 +100,10 @@ def overwrite(write: Callable[[], Any]) -> None:
                 raise
 
 
-def points_of(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
-    """Metrics as points with the present time."""
-    now = int(time.time() * 1000)
-    return [Point(key, float(value), now, step) for key, value in metrics.items()]
+def points_of(metrics: Mapping[str, float], step: int = 0, when: float | None = None) -> list[Point]:
+    """Metrics as points with a time in seconds since 1970, the present one if None."""
+    stamp = int((time.time() if when is None else when) * 1000)
+    return [Point(key, float(value), stamp, step) for key, value in metrics.items()]
 
 
 def send(client: "MlflowClient", run_id: str, points: Sequence[Point], model_id: str | None = None) -> None:

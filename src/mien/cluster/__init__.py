@@ -1,0 +1,1 @@
+"""Where it learns: trainings carried to other machines and home again."""
