@@ -57,6 +57,16 @@ class KilledError(Exception):
     """Stands in for a kill -9 between two epochs."""
 
 
+def cut_short(made: Plan, folder: Path) -> None:
+    """Train one epoch, and be killed."""
+
+    def kill(epoch: int, numbers: dict[str, float]) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        train(made, folder, on_epoch=kill)
+
+
 def test_the_same_seed_trains_the_same_network_bit_for_bit() -> None:
     first, again = train(plan()), train(plan())
     assert np.array_equal(weights(first), weights(again))
@@ -64,12 +74,8 @@ def test_the_same_seed_trains_the_same_network_bit_for_bit() -> None:
 
 
 def test_a_training_cut_short_carries_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    def kill(epoch: int, numbers: dict[str, float]) -> None:
-        raise KilledError
-
     whole = train(plan(ema=0.9))
-    with pytest.raises(KilledError):
-        train(plan(ema=0.9), tmp_path, on_epoch=kill)
+    cut_short(plan(ema=0.9), tmp_path)
     epochs: list[int] = []
     resumed = train(plan(ema=0.9), tmp_path, on_epoch=lambda epoch, numbers: epochs.append(epoch))
     assert epochs == [2]
@@ -86,7 +92,7 @@ def test_a_checkpoint_of_another_plan_is_not_carried_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", ["last-*.weights.h5", "best-*.npz"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, which: str) -> None:
-    train(plan(), tmp_path)
+    cut_short(plan(), tmp_path)
     (path,) = tmp_path.glob(which)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(MienError, match=rf"{path.name} cannot be carried on from.*Remove the folder .* to begin"):
@@ -95,8 +101,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, which: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
 def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path) -> None:
-    train(plan(), tmp_path)
-    with h5py.File(tmp_path / "last-0002.weights.h5", "r+") as file:
+    cut_short(plan(), tmp_path)
+    with h5py.File(tmp_path / "last-0001.weights.h5", "r+") as file:
         file.move("layers/functional/layers/conv2d", "layers/functional/layers/convolution")
     with pytest.raises(MienError, match="another version of Mien or Keras wrote it"):
         train(plan(), tmp_path)
@@ -339,13 +345,9 @@ def test_teachers_compute_in_the_precision_of_the_training(tmp_path: Path) -> No
 
 
 def test_a_student_cut_short_carries_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    def kill(epoch: int, numbers: dict[str, float]) -> None:
-        raise KilledError
-
     student = dataclasses.replace(plan(), teachers=teachers(tmp_path / "models"))
     whole = train(student)
-    with pytest.raises(KilledError):
-        train(student, tmp_path / "kept", on_epoch=kill)
+    cut_short(student, tmp_path / "kept")
     resumed = train(student, tmp_path / "kept")
     assert resumed.state.history == whole.state.history
     assert np.array_equal(weights(resumed), weights(whole))
@@ -378,12 +380,8 @@ def test_a_plan_is_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_training_keeps_the_precision_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def kill(epoch: int, numbers: dict[str, float]) -> None:
-        raise KilledError
-
     monkeypatch.setattr(hardware, "precision", lambda _: "mixed_bfloat16")
-    with pytest.raises(KilledError):
-        train(plan(), tmp_path, on_epoch=kill)
+    cut_short(plan(), tmp_path)
     monkeypatch.setattr(hardware, "precision", lambda _: "float32")
     resumed = train(plan(), tmp_path)
     assert resumed.state.precision == "mixed_bfloat16"
