@@ -423,11 +423,11 @@ def test_multiply_accumulates_are_counted_layer_by_layer() -> None:
     assert macs(models.build(Architecture(network="vgg16"))) / 1e9 == pytest.approx(0.313 * 2.25, rel=0.02)
 
 
-def run_script(script: str, folder: Path, **variables: str) -> list[str]:
+def run_script(script: str, folder: Path, *arguments: str, **variables: str) -> list[str]:
     """What a script prints that can import this file as `tests_training`, with its first argument an empty folder."""
     (folder / "tests_training.py").write_text(Path(__file__).read_text())
     done = subprocess.run(
-        [sys.executable, "-c", script, str(folder / "checkpoints")],
+        [sys.executable, "-c", script, str(folder / "checkpoints"), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), **variables},
         capture_output=True,
         text=True,
@@ -456,6 +456,55 @@ taught = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3, teachers(Path(sys.
 print(train(taught, Path(sys.argv[1]) / "student").state.epoch)
 """
     assert run_script(script, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == ["jax", "2", "2", "2"]
+
+
+SCANNED = """
+import sys
+import keras, numpy as np
+from dataclasses import replace
+from pathlib import Path
+from tests_training import NETWORK, RECIPE, KilledError, faces, teachers
+from mien.learning import hardware
+from mien.learning.training import Plan, train
+
+recipe = replace(RECIPE, precision="float32", ema=0.9, balance="weights", epochs=int(sys.argv[2]))
+taught = teachers(Path(sys.argv[1]) / "models", start="a")
+made = Plan.of(NETWORK, recipe, faces(330), faces(35, 1), 3, taught)
+stepwise = train(made) if made.recipe.epochs == 1 else None
+hardware.scans = lambda size: True
+"""
+
+
+def test_an_epoch_as_one_compiled_call_learns_what_single_steps_learn(tmp_path: Path) -> None:
+    script = (
+        SCANNED
+        + """
+scanned = train(made)
+for name in ("loss", "val_loss", "learning_rate"):  # the mean of 20 steps, and what they lead to
+    np.testing.assert_allclose(scanned.state.history[name], stepwise.state.history[name], atol=1e-4, err_msg=name)
+print("alike")
+"""
+    )
+    assert run_script(script, tmp_path, "1", KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == ["alike"]
+
+
+def test_a_compiled_epoch_that_was_killed_is_repeated_exactly(tmp_path: Path) -> None:
+    script = (
+        SCANNED
+        + """
+whole = train(made)
+def kill(epoch, numbers):
+    raise KilledError
+try:
+    train(made, Path(sys.argv[1]) / "kept", on_epoch=kill)
+except KilledError:
+    resumed = train(made, Path(sys.argv[1]) / "kept")
+assert resumed.state.history == whole.state.history
+assert all((a == b).all() for a, b in zip(resumed.network.get_weights(), whole.network.get_weights()))
+print("exact")
+"""
+    )
+    assert run_script(script, tmp_path, "2", KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == ["exact"]
 
 
 def test_two_devices_share_each_batch_on_jax_and_learn_what_one_learns(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
             self.order = random.choice(len(split), len(split), p=rarity / rarity.sum(dtype=np.float64))
         else:
             self.order = random.permutation(len(split))
+        self.rows = self.order[: len(self) * recipe.batch_size].reshape(len(self), -1)
         self.mixes = random.beta(recipe.mixup, recipe.mixup, len(self)) if recipe.mixup else np.ones(len(self))
 
     def __len__(self) -> int:
@@ -34,8 +35,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> tuple[Floats, Floats, Floats]:
         """Faces `(b, 48, 48, 1)` in [0, 255], one-hot targets `(b, 7)` and loss weights `(b,)`."""
-        size = self.recipe.batch_size
-        rows = self.order[index * size : (index + 1) * size]
+        rows = self.rows[index]
         faces = self.split.images[rows].astype(np.float32)
         answers = np.eye(len(EMOTIONS), dtype=np.float32)[self.split.labels[rows]]
         share = np.float32(self.mixes[index])

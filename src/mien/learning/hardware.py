@@ -9,6 +9,9 @@ from typing import Any
 
 from mien.errors import MienError
 
+FACES_SHARE = 0.4
+"""Share of a GPU's memory that the faces may take; the rest is for the network and its activations."""
+
 
 def start() -> None:
     """Import Keras and its backend without TensorFlow's notices, which no setting silences.
@@ -49,6 +52,18 @@ def tensorflow_on_cpu() -> bool:
     import keras
 
     return bool(keras.backend.backend() == "tensorflow" and not gpus())
+
+
+def scans(size: int) -> bool:
+    """Whether an epoch runs as one compiled call: on JAX with one GPU whose memory holds faces of `size` bytes."""
+    import keras
+
+    if keras.backend.backend() != "jax" or len(gpus()) != 1:
+        return False
+    import jax
+
+    memory = jax.local_devices()[0].memory_stats() or {}
+    return bool(size < memory.get("bytes_limit", 0) * FACES_SHARE)
 
 
 def precision(wanted: str) -> str:

@@ -27,6 +27,7 @@ from mien.learning.checkpoints import Checkpoints, State
 from mien.learning.distillation import DistillationLoss, Teachers
 from mien.learning.normalisation import fused
 from mien.learning.optimizers import optimizer, plateau
+from mien.learning.scan import ScannedEpochs
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -115,10 +116,11 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
     elif plan.teachers:
         plan.teachers.begin(network)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
+    scanned = _scanned(learner, plan) if hardware.scans(plan.training.images.nbytes) else None
     while not is_over(state, plan.recipe):
         started = time.monotonic()
         last = LastStep()
-        numbers = _fit_epoch(learner, plan, state, bar, last)
+        numbers = _fit_epoch(learner, plan, state, bar, last, scanned)
         numbers |= _validate(network, plan.validation)
         state.record(numbers, time.monotonic() - started)
         if state.best == state.epoch:
@@ -184,13 +186,23 @@ def compile_learner(plan: Plan, precision: str = "") -> tuple[keras.Model, keras
     learner.compile(
         optimizer=optimizer(plan.recipe, max(1, len(plan.training) // plan.recipe.batch_size)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing),
-        loss_weights=[1 - plan.teachers.recipe.weight] if plan.teachers else None,
+        loss_weights=[_labels_share(plan)],
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=False if hardware.tensorflow_on_cpu() else "auto",  # XLA halves TensorFlow's speed on a CPU
     )
     # TensorFlow retraces the train step if the first one created variables: 18 s of 45 with ResNet-50.
     learner.optimizer.build(learner.trainable_variables)
     return network, learner
+
+
+def _labels_share(plan: Plan) -> float:
+    """The share of the loss that the labels have; the rest is the teachers'."""
+    return 1 - plan.teachers.recipe.weight if plan.teachers else 1.0
+
+
+def _scanned(learner: keras.Model, plan: Plan) -> ScannedEpochs:
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing, reduction="none")
+    return ScannedEpochs(learner, plan.training, loss, _labels_share(plan))
 
 
 class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
@@ -207,16 +219,29 @@ class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
             variable.assign(weights)
 
 
-def _fit_epoch(learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep) -> dict[str, float]:
+def _fit_epoch(
+    learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep, scanned: ScannedEpochs | None
+) -> dict[str, float]:
     for number, generator in enumerate(_generators(learner)):
         # Random states depend only on seed and epoch, so that a resumed training repeats the same augmentation.
         generator.state.assign(np.array([plan.seed + number, state.epoch], dtype=generator.state.dtype))
     if plan.recipe.schedule == "plateau":
         learner.optimizer.learning_rate = plan.recipe.learning_rate * plateau(state.history.get("val_macro_f1", []))
     batches = Batches(plan.training, plan.recipe, plan.seed, state.epoch)
-    logs = learner.fit(batches, verbose=1 if bar else 0, shuffle=False, callbacks=[last]).history
+    if scanned:
+        logs = scanned.fit(batches)
+        last.set_model(learner)
+        last.on_epoch_end()
+        learner.optimizer.finalize_variable_values(learner.trainable_variables)
+    else:
+        history = learner.fit(batches, verbose=1 if bar else 0, shuffle=False, callbacks=[last]).history
+        logs = {name: values[0] for name, values in history.items()}
+    if learner.optimizer.use_ema:
+        # On JAX they now share memory with the optimiser's averages, and a prediction would free it for both.
+        for variable in learner.trainable_variables:
+            variable.assign(keras.ops.convert_to_numpy(variable).copy())
     rate = float(keras.ops.convert_to_numpy(learner.optimizer.learning_rate))
-    return {"loss": logs["loss"][0], "accuracy": logs["accuracy"][0], "learning_rate": rate}
+    return {"loss": logs["loss"], "accuracy": logs["accuracy"], "learning_rate": rate}
 
 
 def _validate(network: keras.Model, validation: Split) -> dict[str, float]:
