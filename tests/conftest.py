@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -405,3 +408,25 @@ def client(champion_folder: Path) -> Iterator[TestClient]:
             patch.delenv(YUNET_VARIABLE, raising=False)
             opened = stack.enter_context(TestClient(service.to_asgi()))
         yield opened
+
+
+@pytest.fixture(scope="session")
+def serve_files() -> Callable[[Path], AbstractContextManager[str]]:
+    """Serve a folder over HTTP on 127.0.0.1 until the block ends; gives its address."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    @contextmanager
+    def serving(folder: Path) -> Iterator[str]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                server.shutdown()
+                thread.join()
+
+    return serving

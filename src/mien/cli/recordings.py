@@ -3,7 +3,7 @@
 import csv
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ Taker = Callable[[Frame, Faces, bool], None]
 class Predictor(Protocol):
     """What answers a picture, as Mien does."""
 
-    def predict(self, image: Pixels, /) -> dict[str, Any]:
+    def predict(self, image: Pixels, /) -> Mapping[str, Any]:
         """The faces in a picture."""
 
 
