@@ -51,7 +51,7 @@ def test_an_endless_source_is_read_only_a_little_ahead() -> None:
     assert taken == []
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
     assert len(taken) == 5 + 2 * AHEAD
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_an_error_ends_it_where_it_happened() -> None:
@@ -68,7 +68,7 @@ def test_no_thread_is_left_behind_by_a_reader_who_stops_early() -> None:
     results = in_order(lambda: None, lambda _, item: item, counted([]), 2)
     next(results)
     workers = [thread for thread in threading.enumerate() if thread.name.startswith("mien")]
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     for worker in workers:
         worker.join(30)
     assert [worker.is_alive() for worker in workers] == [False] * 2

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,23 +22,39 @@ half_life_option = click.option(
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @champion_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a photo and line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row a face.")
+@click.option("--json", is_flag=True, help="Print JSON, one object a photo and line.")
+@click.option("--jsonl", type=path_type, metavar="FILE", help="Write the same to FILE.")
+@click.option("--csv", type=path_type, metavar="FILE", help="Write CSV to FILE, a row a face; - prints it.")
+@click.option("--resume", is_flag=True, help="Keep the answers that are in the file, and go on after them.")
 @click.option("--annotate", type=path_type, metavar="DIR", help="Write copies with the faces drawn on them to DIR.")
-def predict(paths: tuple[str, ...], champion: Path | None, as_json: bool, as_csv: bool, annotate: Path | None) -> None:
+@click.option("--workers", type=click.IntRange(min=1), help="Photos at a time, if not one a core.")
+def predict(
+    paths: tuple[str, ...],
+    champion: Path | None,
+    resume: bool,
+    annotate: Path | None,
+    workers: int | None,
+    **outputs: Any,
+) -> None:
     """The emotions in the photos of PATHS.
 
     PATHS are photos, folders and quoted globs ('trip/**/*.jpg'). Folders are searched with all below them for files
     that end like a photo (.jpg, .png, .webp, .gif, .bmp, .tif, .ppm …); hidden ones are left out.
 
-    Exit code 1: some path could not be read, the others are answered. 2: there was no photo to answer.
-    """
-    if as_json and as_csv:
-        raise MienError("--json and --csv: pass only one of them.")
-    from mien.cli import predictions
+    A FILE is called FILE.part until all photos are answered. After an interruption the same command with --resume goes
+    on with it.
 
-    form: predictions.Form = "json" if as_json else "csv" if as_csv else "table"
-    sys.exit(predictions.run(paths, champion, form, annotate))
+    Exit code 1: some path could not be read, the others are answered. 2: there was no photo to answer. 130: it was
+    interrupted.
+    """
+    from mien.cli.predictions import STDOUT, Output, run
+
+    wanted = [Output("jsonl", STDOUT)] if outputs["json"] else []
+    wanted += [Output("jsonl", outputs["jsonl"])] if outputs["jsonl"] else []
+    wanted += [Output("csv", outputs["csv"])] if outputs["csv"] else []
+    if len(wanted) > 1:
+        raise MienError("--json, --jsonl and --csv: pass only one of them.")
+    sys.exit(run(paths, wanted[0] if wanted else Output(), champion, annotate, resume, workers))
 
 
 @click.command()

@@ -1,8 +1,6 @@
 """What `mien video` does: follow the faces of a recording, and write the requested outputs."""
 
 import csv
-import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from typing import Any, Protocol
 import click
 from PIL import Image
 
-from mien.cli.terminal import progress_bar
+from mien.cli.terminal import ended_by_signals, progress_bar
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.files import replacing, write_file
@@ -145,20 +143,6 @@ def notes(outputs: Outputs, read: int, claimed: int) -> Iterator[str]:
     for path in (outputs.rows, outputs.plot):
         if path:
             yield f"Wrote {path}"
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let a polite kill unwind like Ctrl-C, so that no half-written file stays."""
-
-    def leave(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _takers(video: Video, outputs: Outputs) -> Iterator[Any]:

@@ -4,7 +4,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ def cores() -> int:
 
 def in_order(
     make: Callable[[], Tool], work: Callable[[Tool, Item], Result], items: Iterable[Item], workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `work(tool, item)` for each item, in order, from threads that each `make` a tool of their own.
 
     Only AHEAD items a worker are taken before their results are wanted, so that memory stays flat and an endless

@@ -1,8 +1,8 @@
 """Photo in, emotions out, in this process: what the service and the command line both call."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import fields, replace
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -37,7 +37,7 @@ class Mien:
 
     def __init__(
         self,
-        champion_folder: Path | None = None,
+        champion_folder: str | Path | None = None,
         *,
         threads: int | None = None,
         detection_side: int = faces.DETECTION_SIDE,
@@ -49,7 +49,7 @@ class Mien:
         """
         if detection_side not in DETECTION_SIDES:
             raise MienError(f"detection_side is {detection_side}, expected one of {DETECTION_SIDES}.")
-        place = self._place = champion.folder(champion_folder)
+        place = self._place = champion.folder(Path(champion_folder) if champion_folder else None)
         self.card = champion.read_card(place)
         self.runtime = Runtime(place / champion.MODEL_FILE, threads=threads)
         # A detector named in the environment beats the one packed.
@@ -94,7 +94,9 @@ class Mien:
         answer = self.predict(remote_photos.download(address))
         return replace(answer, photo=address)
 
-    def stream(self, images: Iterable[PhotoLike], /, *, workers: int | None = None) -> Iterator[Prediction]:
+    def stream(
+        self, images: Iterable[PhotoLike], /, *, workers: int | None = None
+    ) -> Generator[Prediction, None, None]:
         """The same for any number of photos, in order, with all cores; one that cannot be read has the status `error`.
 
         Lazy: few photos are read before their answers are wanted, few are held, and the faces of TOGETHER are
@@ -104,7 +106,12 @@ class Mien:
         if count < 1:
             raise MienError(f"workers is {count}, expected at least 1, or None for as many as cores.")
         groups = parallel.chunks(images, TOGETHER)
-        for answers in parallel.in_order(partial(self._copy, count), Mien._together, groups, count):
+        first = next(groups, [])
+        groups = chain([first] if first else [], groups)
+        # For so few, a copy of the model would take longer to load than it saves.
+        alone = count == 1 or len(first) < TOGETHER
+        found = map(self._together, groups) if alone else parallel.in_order(self._copy, Mien._together, groups, count)
+        for answers in found:
             yield from answers
 
     def predict_batch(self, images: Iterable[PhotoLike]) -> list[dict[str, Any]]:
@@ -133,10 +140,8 @@ class Mien:
         """Version, family and lineage of the champion."""
         return self._model.to_dict()
 
-    def _copy(self, workers: int) -> "Mien":
-        """A predictor of the same champion with one thread, for one of several workers; this one if it is alone."""
-        if workers == 1:
-            return self
+    def _copy(self) -> "Mien":
+        """A predictor of the same champion with one thread, for one of several workers."""
         twin = Mien(self._place, threads=1, detection_side=self.detection_side)
         twin.observe = self.observe
         return twin
