@@ -17,6 +17,9 @@ half_life_option = click.option(
     show_default=True,
     help="Seconds after which half of a face's former emotions is forgotten; 0 does not smooth.",
 )
+seconds_option = click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many seconds."
+)
 
 
 @click.command()
@@ -58,41 +61,43 @@ def predict(
 
 
 @click.command()
-@click.argument("recording", type=path_type)
+@click.argument("source")
 @champion_option
 @click.option("--out", type=path_type, help="Video to write with the faces drawn on it: .mp4, .webm (for browsers) …")
-@click.option("--csv", "rows", type=path_type, help="CSV to write: a row for each face and frame.")
+@click.option("--csv", type=path_type, help="CSV to write: a row for each face and frame; - prints it.")
 @click.option("--plot", type=path_type, help="PNG to write: each face's emotions over time.")
 @click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Look at each N-th frame only.")
+@seconds_option
 @half_life_option
 def video(
-    recording: Path,
-    champion: Path | None,
-    out: Path | None,
-    rows: Path | None,
-    plot: Path | None,
-    every: int,
-    half_life: float,
+    source: str, champion: Path | None, every: int, seconds: float | None, half_life: float, **outputs: Path | None
 ) -> None:
-    """Follow the faces in a RECORDING and how their emotions go over time.
+    """Follow the faces in a video and how their emotions go over time.
+
+    SOURCE is a recording, a camera's number, an address (rtsp://, http://, https://), or - for a video on stdin.
 
     Faces keep a number while they are in sight, and their probabilities are smoothed over time. Videos are written
-    without sound.
+    without sound. Cameras and streams are followed until Ctrl-C, or for some --seconds: with the latest frame where
+    they are faster than the model, connected anew where they break off, and with rows written as they come.
     """
     from mien.cli import recordings
 
-    recordings.run(recording, champion, recordings.Outputs(out, rows, plot), every, half_life)
+    wanted = recordings.Outputs(outputs["out"], outputs["csv"], outputs["plot"])
+    recordings.run(source, champion, wanted, every, half_life, seconds)
 
 
 @click.command()
 @champion_option
-@click.option("--camera", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the camera.")
+@click.option(
+    "--camera", default="0", show_default=True, metavar="SOURCE", help="Number or address of the camera, as for video."
+)
+@seconds_option
 @half_life_option
-def webcam(champion: Path | None, camera: int, half_life: float) -> None:
+def webcam(champion: Path | None, camera: str, seconds: float | None, half_life: float) -> None:
     """Show the camera in a window, with every face's emotions on it; q or Esc ends it."""
     from mien.video.webcam import Screen, show_camera
 
     screen = Screen()
     from mien.inference.predictor import Mien
 
-    show_camera(screen, Mien(champion), camera, half_life)
+    show_camera(screen, Mien(champion), camera, half_life, seconds)
