@@ -167,7 +167,7 @@ def test_a_whole_file_takes_up_photos_that_have_come_since(call: Call) -> None:
         ("x.jsonl", '{"name": 1}\n', "lines are not those of `mien predict`"),
         ("x.jsonl", "[1]\n", "lines are not those of `mien predict`"),
         ("x.jsonl", "photo\n", "Expecting value"),
-        ("x.csv", "\udcff", "utf-8"),
+        ("x.csv", "\udcff\n", "does not have the columns of `mien predict`"),
     ],
 )
 def test_another_file_is_not_gone_on_with(name: str, content: str, message: str, call: Call) -> None:
@@ -196,6 +196,21 @@ def test_copies_are_drawn_by_all_workers_before_their_rows_are_written(call: Cal
     assert "Cannot write out/00004.png" in result.stderr
     assert [row["photo"] for row in rows()] == [f"a/{number:05}.png" for number in range(20) if number != 4]
     assert len([path for path in Path("out").iterdir() if path.is_file()]) == 19
+
+
+def test_a_name_that_is_no_utf8_keeps_its_bytes(call: Call, command: list[str]) -> None:
+    draw(9)
+    Path("a/00003.png").rename(os.fsdecode(b"a/\xff\xe9.png"))
+    for form in ("csv", "jsonl"):
+        assert call(f"--{form}", f"faces.{form}", "a").exit_code == 0
+        Path(f"faces.{form}").rename(f"faces.{form}.part")
+        result = call(f"--{form}", f"faces.{form}", "--resume", "a")
+        assert result.stdout == (
+            "1 face in 1 photo, 8 before\n" if form == "csv" else "0 faces in 0 photos, 9 before\n"
+        )
+    assert b"a/\xff\xe9.png" in Path("faces.csv").read_bytes()
+    done = subprocess.run([*command, "a"], capture_output=True, check=True)
+    assert b"a/\xff\xe9.png: 1 face" in done.stdout
 
 
 def test_a_terminal_sees_photos_a_second_and_many_as_they_come(command: list[str], in_terminal: InTerminal) -> None:

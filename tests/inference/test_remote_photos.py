@@ -43,9 +43,12 @@ def test_a_photo_is_answered_by_its_address(
     serve_files: Serve, tmp_path: Path, portrait: bytes, champion_folder: Path
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(portrait)
+    (tmp_path / "text").write_text("hello")
     mien = Mien(champion_folder)
     with serve_files(tmp_path) as address:
         answer = mien.predict_url(f"{address}/a.jpg")
+        with pytest.raises(MienError, match=rf"^{address}/text: The 5 bytes are no image"):
+            mien.predict_url(f"{address}/text")
     assert answer == mien.predict(portrait)
     assert answer.photo == f"{address}/a.jpg"
 

@@ -221,11 +221,17 @@ def test_files_come_before_numbers_and_addresses(tmp_path: Path, monkeypatch: py
         assert is_recording(source)
 
 
-def test_passwords_are_never_printed() -> None:
-    assert shown("rtsp://me:s3cret@cam/1?x=2") == "rtsp://me:…@cam/1?x=2"
-    assert [shown(source) for source in ("3", "-", "a.mp4", "http://cam/1")] == [
-        "camera 3",
-        "stdin",
-        "a.mp4",
-        "http://cam/1",
-    ]
+@pytest.mark.parametrize(
+    ("source", "printed"),
+    [
+        ("rtsp://me:s3:cr@et@cam:554/1?x=2", "rtsp://me:…@cam:554/1?…"),
+        ("http://me@cam/1", "http://me@cam/1"),
+        ("http://cam:80/1", "http://cam:80/1"),
+        ("http://[::1/1?password=x", "http://[::1/1?…"),
+        ("3", "camera 3"),
+        ("-", "stdin"),
+        ("a?b.mp4", "a?b.mp4"),
+    ],
+)
+def test_passwords_are_never_printed(source: str, printed: str) -> None:
+    assert shown(source) == printed

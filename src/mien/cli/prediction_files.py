@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from mien.errors import MienError
-from mien.files import write_text
+from mien.files import write_file
 from mien.inference.predictions import COLUMNS, Prediction, to_rows
+
+ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+"""Names of files need not be UTF-8: their bytes are kept."""
 
 Form = Literal["csv", "jsonl"]
 
@@ -58,17 +61,17 @@ class AnswersFile:
             )
         source = next((path for path in (self.part, self.path) if resume and path.exists()), None)
         try:
-            kept, done = KEPT[self.form](source.read_text(encoding="utf-8")) if source else (HEADS[self.form], set())
+            kept, done = KEPT[self.form](source.read_text(**ENCODING)) if source else (HEADS[self.form], set())
         except (OSError, ValueError) as error:
             raise MienError(f"Cannot go on with {source}: {error}. Name the file of the same command.") from error
-        write_text(self.part, kept)
+        write_file(self.part, lambda path: path.write_text(kept, **ENCODING))
         return done
 
     @contextmanager
     def writer(self) -> Iterator[Callable[[Prediction], None]]:
         """Add answers to the part, each whole and at once on disk; without an error the part becomes the file."""
         try:
-            with self.part.open("a", encoding="utf-8", newline="") as file:
+            with self.part.open("a", newline="", **ENCODING) as file:
                 yield lambda answer: _write(file, LINES[self.form](answer))
             self.part.replace(self.path)
         finally:

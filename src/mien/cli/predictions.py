@@ -1,5 +1,6 @@
 """What `mien predict` does: answer photos from all cores, on stdout or in a file, and draw annotated copies."""
 
+import io
 import sys
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import closing
@@ -160,7 +161,12 @@ def _print(output: Output, job: Job) -> None:
 
 
 def say(text: str) -> None:
-    """Print at once; unlike click's, this is seen above a progress bar on the same terminal."""
+    """Print at once; unlike click's, this is seen above a progress bar on the same terminal.
+
+    Names of files need not be UTF-8: their bytes are printed as they are.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and not text.isascii():
+        sys.stdout.reconfigure(errors="surrogateescape")
     sys.stdout.write(text)
     sys.stdout.flush()
 

@@ -1,7 +1,7 @@
 """Photo in, emotions out, in this process: what the service and the command line both call."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
@@ -91,8 +91,8 @@ class Mien:
 
     def predict_url(self, address: str, /) -> Prediction:
         """The same for a photo at an http or https address. Raises MienError where it cannot be had."""
-        answer = self.predict(remote_photos.download(address))
-        return replace(answer, photo=address)
+        (found,) = self._named([self._find(remote_photos.download(address), address)])
+        return self._prediction(address, found)
 
     def stream(
         self, images: Iterable[PhotoLike], /, *, workers: int | None = None
@@ -129,7 +129,9 @@ class Mien:
 
     def find(self, image: PhotoLike) -> list[faces.Face]:
         """The faces in a photo, cropped to the model's input. Raises MienError for what is no photo."""
-        loaded, name = inputs.load(image), inputs.name_of(image)
+        return self._find(inputs.load(image), inputs.name_of(image))
+
+    def _find(self, loaded: inputs.Loaded, name: str) -> list[faces.Face]:
         photo = inputs.decode(loaded, name, 2 * self.detection_side)
         found = faces.find(photo.pixels, self.detector, self.detection_side, photo.size)
         if photo.scale < 1 and any(face.side * photo.scale < FINE for face in found):

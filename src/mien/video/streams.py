@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -50,13 +49,15 @@ def is_address(source: str) -> bool:
 
 
 def shown(source: str) -> str:
-    """A source as it is printed: without the password of its address."""
+    """A source as it is printed: an address without its password and its query, which often holds one too."""
     if source == STDIN:
         return "stdin"
-    if source.isdigit():
-        return f"camera {source}"
-    parts = urlsplit(source) if is_address(source) else None
-    return source.replace(f":{parts.password}@", ":…@") if parts and parts.password else source
+    if not is_address(source):
+        return f"camera {source}" if source.isdigit() else source
+    place, _, query = source.partition("?")
+    user, at, rest = place.rpartition("@")
+    user = f"{user[: user.index(':', user.index('://') + 1)]}:…" if user.count(":") > 1 else user
+    return f"{user}{at}{rest}{'?…' if query else ''}"
 
 
 class Live:
