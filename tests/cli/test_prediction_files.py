@@ -135,7 +135,9 @@ def test_an_interruption_before_the_first_answer_leaves_nothing(call: Call, monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(predictions.Job, "_answers", interrupt)
-    assert call("--csv", "faces.csv", "a").exit_code == predictions.INTERRUPTED
+    result = call("--csv", "faces.csv", "a")
+    assert result.exit_code == predictions.INTERRUPTED
+    assert result.stderr == "error: Interrupted. There was no answer yet.\n"
     assert [path.name for path in Path().iterdir()] == ["a"]
 
 

@@ -138,7 +138,8 @@ def _fill(file: AnswersFile, job: Job, resume: bool) -> int:
             job.answer(write, done)
     except (KeyboardInterrupt, SystemExit):
         kept = counted(len(done) + job.tally.photos, "photo")
-        print_error(f"Interrupted. The answers to {kept} are in {file.part}: add --resume to go on with it.")
+        how = f"The answers to {kept} are in {file.part}: add --resume to go on with it."
+        print_error(f"Interrupted. {how if file.part.exists() else 'There was no answer yet.'}")
         return INTERRUPTED
     say(f"{job.tally}{f', {len(done):,} before' if done else ''}\n")
     click.echo(f"Wrote {file.path}", err=True)
