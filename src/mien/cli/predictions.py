@@ -93,8 +93,8 @@ class Job:
 
     def _answers(self, photos: Sequence[Path]) -> Generator[Prediction, None, None]:
         """Their predictions from all cores, each when its annotated copy is written."""
-        if self.workers > 1 and len(photos) >= TOGETHER:
-            cv2.setNumThreads(1)  # each worker's threads would only wait for those of the others
+        if self.mien.threads == 1:
+            cv2.setNumThreads(1)
         found = self.mien.stream(photos, workers=self.workers)
         if not self.copies:
             return found
@@ -123,7 +123,10 @@ def run(
         return NOTHING
     copies = targets(found.photos, annotated) if annotated else {}
     tally = Tally(failures=len(found.problems))
-    job = Job(found.photos, copies, Mien(champion), workers or cores(), tally)
+    at_a_time = workers or cores()
+    # One worker has all cores, many have one each.
+    threads = 1 if at_a_time > 1 and len(found.photos) >= TOGETHER else None
+    job = Job(found.photos, copies, Mien(champion, threads=threads), at_a_time, tally)
     if file:
         return _fill(file, job, resume)
     _print(output, job)

@@ -1,6 +1,7 @@
 """Photo in, emotions out, in this process: what the service and the command line both call."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
@@ -55,7 +56,7 @@ class Mien:
         # A detector named in the environment beats the one packed.
         name = "auto" if detectors.yunet_is_named() else self.card.detector
         self.detector = detectors.detector(name, place, threads=threads)
-        self.detection_side = detection_side
+        self.detection_side, self.threads = detection_side, threads
         self._model = ModelInfo(**{f.name: getattr(self.card, f.name) for f in fields(ModelInfo)})
         self.observe: Observe | None = None
         """Callback with the faces of each photo and all their probabilities (n, 7), after each classification."""
@@ -110,7 +111,9 @@ class Mien:
         groups = chain([first] if first else [], groups)
         # For so few, a copy of the model would take longer to load than it saves.
         alone = count == 1 or len(first) < TOGETHER
-        found = map(self._together, groups) if alone else parallel.in_order(self._copy, Mien._together, groups, count)
+        found = (
+            map(self._together, groups) if alone else parallel.in_order(self._copies(), Mien._together, groups, count)
+        )
         for answers in found:
             yield from answers
 
@@ -142,11 +145,18 @@ class Mien:
         """Version, family and lineage of the champion."""
         return self._model.to_dict()
 
-    def _copy(self) -> "Mien":
-        """A predictor of the same champion with one thread, for one of several workers."""
-        twin = Mien(self._place, threads=1, detection_side=self.detection_side)
-        twin.observe = self.observe
-        return twin
+    def _copies(self) -> Callable[[], "Mien"]:
+        """What gives each worker a predictor of the same champion with one thread: this one if it has, then copies."""
+        spare = [self] if self.threads == 1 else []
+
+        def copy() -> Mien:
+            with suppress(IndexError):
+                return spare.pop()
+            twin = Mien(self._place, threads=1, detection_side=self.detection_side)
+            twin.observe = self.observe
+            return twin
+
+        return copy
 
     def _together(self, images: Iterable[PhotoLike]) -> list[Prediction]:
         """The predictions for several photos, whose faces are classified in one go."""
