@@ -7,10 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -405,3 +408,84 @@ def client(champion_folder: Path) -> Iterator[TestClient]:
             patch.delenv(YUNET_VARIABLE, raising=False)
             opened = stack.enter_context(TestClient(service.to_asgi()))
         yield opened
+
+
+@pytest.fixture(scope="session")
+def serve_files() -> Callable[[Path], AbstractContextManager[str]]:
+    """Serve a folder over HTTP on 127.0.0.1 until the block ends; gives its address."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    @contextmanager
+    def serving(folder: Path) -> Iterator[str]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                server.shutdown()
+                thread.join()
+
+    return serving
+
+
+@dataclass
+class MjpegServer:
+    """A camera in the network: each connection gets the next of `plans`, the last one for ever after.
+
+    A plan is how many frames are sent before the server hangs up; frame k is `draw(k)`, k counting all frames sent.
+    """
+
+    draw: Callable[[int], NDArray[np.uint8]]
+    plans: list[int]
+    rate: float
+    sent: int = 0
+    connections: int = 0
+    address: str = ""
+
+
+@pytest.fixture
+def mjpeg() -> Iterator[Callable[..., MjpegServer]]:
+    """Serve MJPEG over HTTP on 127.0.0.1, as cameras do, until the test ends."""
+    with ExitStack() as stack:
+
+        def start(draw: Callable[[int], NDArray[np.uint8]], plans: list[int], rate: float = 25.0) -> MjpegServer:
+            camera = MjpegServer(draw, plans, rate)
+
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    plan = camera.plans[min(camera.connections, len(camera.plans) - 1)]
+                    camera.connections += 1
+                    self.send_response(200 if plan else 503)
+                    self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                    self.end_headers()
+                    with suppress(OSError):  # the reader has gone
+                        for _ in range(plan):
+                            self._send(camera.draw(camera.sent))
+                            camera.sent += 1
+                            if over.wait(1 / camera.rate):
+                                return
+
+                def _send(self, pixels: NDArray[np.uint8]) -> None:
+                    target = io.BytesIO()
+                    Image.fromarray(pixels).save(target, "JPEG", quality=95)
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {target.tell()}\r\n\r\n"
+                    self.wfile.write(head.encode() + target.getvalue() + b"\r\n")
+                    self.wfile.flush()
+
+                def log_message(self, *_: object) -> None:
+                    pass
+
+            over = threading.Event()
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            for ending in (thread.join, server.shutdown, over.set):
+                stack.callback(ending)
+            camera.address = f"http://127.0.0.1:{server.server_port}/video"
+            return camera
+
+        yield start

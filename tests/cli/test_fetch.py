@@ -60,8 +60,22 @@ def test_folders_takes_a_label_map_and_a_name() -> None:
 def test_label_maps_are_pairs() -> None:
     assert label_mapping(("a=Happy", "b=skip, c = sad")) == {"a": "happy", "b": "skip", "c": "sad"}
     for wrong in ("a", "a=", "=happy"):
-        with pytest.raises(MienError, match="expected FOLDER=EMOTION"):
+        with pytest.raises(MienError, match=r"expected FOLDER=EMOTION.*or one of rafdb, affectnet"):
             label_mapping((wrong,))
+
+
+def test_a_label_map_may_be_a_data_sets_and_have_more_pairs() -> None:
+    mapping = label_mapping(("AffectNet", "7=disgust,other=skip"))
+    assert (mapping["0"], mapping["7"], mapping["other"]) == ("neutral", "disgust", "skip")
+    assert label_mapping(("rafdb",))["1"] == "surprise"
+
+
+def test_a_table_without_splits_is_fetched_by_seed() -> None:
+    face = " ".join(["7"] * 2303)
+    Path("train.csv").write_text("emotion;pixels\n" + "".join(f"happy;{face} {n}\n" for n in range(20)))
+    result = call("csv", "train.csv", "--seed", "3")
+    assert "20 rows of fer2013_resplit (train 16, validation 2, test 2)" in result.output
+    assert "(seed 3)" in result.output
 
 
 def test_a_users_mistake_is_one_message_and_exit_code_1(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_arrays_of_the_usual_shapes_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [GRAY.astype(np.float32), np.zeros((0, 4), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)]
+    "array", [GRAY.astype(np.int32), np.zeros((0, 4), np.uint8), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)]
 )
 def test_arrays_of_other_shapes_and_types_are_refused(array: NDArray[Any]) -> None:
     with pytest.raises(MienError, match=r"expected .* uint8"):

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.errors import MienError
+from mien.inference import openvino_runtime
 from mien.inference.champion import SHIPPED
 from mien.inference.runtime import CHUNK, Runtime
 
@@ -135,3 +136,8 @@ def test_threads_may_share_a_runtime(small_onnx: Path, backend: Any) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda row: loaded.predict(many[row : row + 1])[0], range(40)))
     np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
+def test_networks_of_one_thread_are_not_all_tied_to_the_same_core(small_onnx: Path) -> None:
+    network = openvino_runtime.Network(openvino_runtime.read(small_onnx), threads=1)
+    assert network._compiled.get_property("ENABLE_CPU_PINNING") is False

@@ -71,6 +71,18 @@ def test_a_photo_is_answered_by_the_shipped_champion(machine: Path, portrait: by
     assert "1 face" in run(machine, "mien", "predict", machine / "photo.jpg")
 
 
+def test_types_are_shipped_and_a_data_frame_says_what_it_needs(machine: Path, portrait: bytes) -> None:
+    (machine / "photo.jpg").write_bytes(portrait)
+    code = (
+        "import sys; from pathlib import Path; import mien; print((Path(mien.__file__).parent / 'py.typed').exists());"
+        "answer = mien.Mien().predict(sys.argv[1]); print(len(answer.faces));"
+        "\ntry: answer.to_frame()\nexcept mien.MienError as error: print(error)"
+    )
+    lines = run(machine, "python", "-c", code, machine / "photo.jpg").splitlines()
+    assert lines[:2] == ["True", "1"]
+    assert "pip install pandas" in lines[2]
+
+
 def test_a_video_is_followed(machine: Path, write_video: Callable[..., Path]) -> None:
     write_video(machine / "in.mp4", 10)
     run(machine, "mien", "video", machine / "in.mp4", "--csv", machine / "faces.csv", "--out", machine / "out.mp4",

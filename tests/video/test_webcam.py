@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,8 @@ from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.inference.photos import Pixels
 from mien.video import webcam
-from mien.video.webcam import Pace, Screen, opened_camera, show_camera, watch
+from mien.video.recordings import Frame
+from mien.video.webcam import Pace, Screen, show_camera, watch
 
 
 class Camera:
@@ -40,6 +42,10 @@ class Camera:
 
     def release(self) -> None:
         self.released = True
+
+    def latest(self, timeout: float) -> Frame | None:
+        read, pixels = self.read()
+        return Frame(self.reads, 0.0, pixels[:, :, ::-1]) if read else None
 
 
 class FakeWindow:
@@ -118,22 +124,56 @@ def test_time_is_taken_from_the_clock_given(monkeypatch: pytest.MonkeyPatch) -> 
     assert texts[-1] == "25 frames/s · 20 ms"
 
 
-def test_a_camera_that_falls_silent_is_told_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    camera, window = Camera(count=2), FakeWindow()
-    monkeypatch.setattr(cv2, "VideoCapture", lambda number: camera)
-    with pytest.raises(MienError, match="sends no picture any more"):
-        show_camera(window, FakeMien())  # type: ignore[arg-type]
-    assert len(window.shown) == 2
+def test_a_camera_that_falls_silent_is_told_and_its_window_still_hears_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+
+    def keep(pixels: Pixels, text: str) -> Pixels:
+        texts.append(text)
+        return pixels
+
+    monkeypatch.setattr(webcam, "caption", keep)
+    ticks = itertools.count(step=0.3)
+    watch(Camera(count=2), FakeWindow("........q"), FakeMien(), now=lambda: next(ticks))
+    assert texts[-1] == webcam.NO_PICTURE
+    assert webcam.NO_PICTURE not in texts[:3]
+
+
+def test_before_the_first_picture_the_window_says_what_it_waits_for() -> None:
+    window = FakeWindow("q")
+    watch(Camera(count=0), window, FakeMien())
+    assert window.shown[0].shape == webcam.BLANK
+    assert len(np.unique(window.shown[0])) > 1
+
+
+def test_a_network_camera_is_shown_and_closed_after_its_seconds(mjpeg: Callable[..., Any]) -> None:
+    camera, window = mjpeg(lambda number: np.full((240, 320, 3), 200, np.uint8), [10_000]), FakeWindow()
+    show_camera(window, FakeMien(), camera.address, seconds=2.0)  # type: ignore[arg-type]
+    assert camera.connections == 1
+    assert any(np.median(picture) > 190 for picture in window.shown)
+    assert window.closed
+
+
+def test_a_numbered_camera_is_opened_and_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera, window = Camera(), FakeWindow("....q")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: camera if number == 3 else None)
+    show_camera(window, FakeMien(), "3")  # type: ignore[arg-type]
     assert camera.released
     assert window.closed
 
 
-def test_a_camera_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    camera = Camera(works=False)
+def test_a_recording_may_be_shown_too(write_video: Callable[..., Path], tmp_path: Path) -> None:
+    window = FakeWindow(life=8)
+    show_camera(window, FakeMien(), str(write_video(tmp_path / "v.mp4", count=5)))  # type: ignore[arg-type]
+    assert len(window.shown) == 8
+
+
+def test_a_camera_that_cannot_be_opened_is_named_and_the_window_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera, window = Camera(works=False), FakeWindow()
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: camera)
-    with pytest.raises(MienError, match=r"Camera 7 cannot be opened.*--camera"), opened_camera(7):
-        pass
+    with pytest.raises(MienError, match=r"Camera 7 cannot be opened.*another number"):
+        show_camera(window, FakeMien(), "7")  # type: ignore[arg-type]
     assert camera.released
+    assert window.closed
 
 
 def test_without_a_display_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def placed(command: Command) -> Command:
     return command
 
 
+seed_option = click.option("--seed", default=7, show_default=True, help="For the splits that the data do not give.")
 name_option = click.option("--name", help="Data set that the faces belong to (for --append).")
 
 
@@ -51,19 +52,29 @@ def kaggle(**place: Any) -> None:
 
 @fetch.command()
 @click.argument("path", type=click.Path(path_type=Path))
+@seed_option
 @name_option
 @placed
-def csv(path: Path, name: str | None, **place: Any) -> None:
-    """FER-2013's fer2013.csv, also inside .zip, .tar.gz or .xz."""
+def csv(path: Path, seed: int, name: str | None, **place: Any) -> None:
+    """FER-2013's fer2013.csv or train.csv, also inside .zip, .tar.gz or .xz.
+
+    A table of emotion, pixels and perhaps Usage: emotions by number or name, splits by FER-2013's names or as train,
+    val and test, columns parted by commas, semicolons or tabs.
+    """
     from mien.data import sources
 
-    bring(lambda: sources.csv(path), name=name, **place)
+    bring(lambda: sources.csv(path, seed), name=name, **place)
 
 
 @fetch.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--label-map", multiple=True, metavar="FOLDER=EMOTION", help="Read a folder as an emotion, or skip it.")
-@click.option("--seed", default=7, show_default=True, help="For the splits that the folders do not give.")
+@click.option(
+    "--label-map",
+    multiple=True,
+    metavar="FOLDER=EMOTION|rafdb|affectnet",
+    help="Read a folder as an emotion, or skip it; or read folders by the numbers of a data set.",
+)
+@seed_option
 @name_option
 @placed
 def folders(path: Path, label_map: tuple[str, ...], seed: int, name: str | None, **place: Any) -> None:
@@ -118,14 +129,22 @@ def ferplus(path: Path, votes: Path, no_track: bool) -> None:
 
 
 def label_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`("contempt=skip", "joy=happy")` as a mapping; several pairs may stand in one text, parted by commas."""
-    mapping = {}
-    for pair in ",".join(pairs).split(","):
-        folder, mark, emotion = pair.partition("=")
-        if pair and not (mark and folder.strip() and emotion.strip()):
-            raise MienError(f"--label-map {pair!r}: expected FOLDER=EMOTION, such as contempt=skip.")
-        if pair:
-            mapping[folder.strip()] = emotion.strip().lower()
+    """`("contempt=skip", "joy=happy")` as a mapping; several pairs may stand in one text, parted by commas.
+
+    `rafdb` and `affectnet` stand for the numbers of these data sets.
+    """
+    from mien.data.sources.names import LABEL_MAPS
+
+    mapping: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, ",".join(pairs).split(","))):
+        folder, mark, emotion = (part.strip() for part in pair.partition("="))
+        if not mark and folder.lower() in LABEL_MAPS:
+            mapping |= LABEL_MAPS[folder.lower()]
+        elif mark and folder and emotion:
+            mapping[folder] = emotion.lower()
+        else:
+            known = ", ".join(LABEL_MAPS)
+            raise MienError(f"--label-map {pair!r}: expected FOLDER=EMOTION, such as contempt=skip, or one of {known}.")
     return mapping
 
 

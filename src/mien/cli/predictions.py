@@ -1,35 +1,118 @@
-"""What `mien predict` answers: a table for people, JSON lines or CSV for programs, annotated copies."""
+"""What `mien predict` does: answer photos from all cores, on stdout or in a file, and draw annotated copies."""
 
-import csv
 import io
-import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import click
+import cv2
 
-from mien.cli.terminal import print_error, progress_bar
-from mien.emotions import EMOTIONS
+from mien.cli.prediction_files import HEADS, LINES, AnswersFile, Form
+from mien.cli.prediction_table import print_table
+from mien.cli.terminal import ended_by_signals, print_error, progress_bar
 from mien.errors import MienError
-from mien.inference.answer_text import Answer, counted, likely, table
-from mien.inference.photo_files import collect, targets, write_copy
-from mien.inference.predictor import Mien
+from mien.inference.answer_text import counted
+from mien.inference.parallel import cores, in_order
+from mien.inference.photo_files import ENDINGS, collect, targets, write_copy
+from mien.inference.predictions import Prediction
+from mien.inference.predictor import TOGETHER, Mien
 
-if TYPE_CHECKING:
-    from rich.table import Table
+FAILED, NOTHING, INTERRUPTED = 1, 2, 130
+STDOUT = Path("-")
+MOST_TABLED = 200
+"""Photos up to which a terminal gets one table at the end; of more, each is printed as soon as it is known."""
 
-Form = Literal["table", "json", "csv"]
-
-COLUMNS = ("photo", "face", "x", "y", "width", "height", "emotion", "confidence", "status", "found_by", *EMOTIONS)
-FAILED, NOTHING = 1, 2
-WIDE = 90
-"""Columns of a terminal from which boxes and the second likeliest emotion have room."""
+Show = Callable[[Prediction], None]
 
 
-def run(paths: Sequence[str], champion: Path | None, form: Form = "table", annotated: Path | None = None) -> int:
+@dataclass(frozen=True)
+class Output:
+    """Where the answers go, `-` being stdout, and in which form."""
+
+    form: Form | Literal["table"] = "table"
+    path: Path = STDOUT
+
+    def file(self) -> AnswersFile | None:
+        """The file, None for stdout. Raises MienError for a name that is a photo's or a folder's."""
+        if self.form == "table" or self.path == STDOUT:
+            return None
+        if self.path.suffix.lower() in ENDINGS or self.path.is_dir():
+            raise MienError(f"--{self.form} {self.path}: expected a file to write, such as faces.{self.form}, or -.")
+        return AnswersFile(self.path, self.form)
+
+
+@dataclass
+class Tally:
+    """What was answered so far."""
+
+    photos: int = 0
+    faces: int = 0
+    failures: int = 0
+
+    def add(self, answer: Prediction) -> None:
+        """Count a photo."""
+        self.failures += bool(answer.error)
+        self.photos += not answer.error
+        self.faces += len(answer.faces)
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return FAILED if self.failures else 0
+
+    def __str__(self) -> str:
+        return f"{counted(self.faces, 'face')} in {counted(self.photos, 'photo')}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """The photos to answer, where the annotated copies of them go, by which model, and how many at a time."""
+
+    photos: Sequence[Path]
+    copies: Mapping[Path, Path]
+    mien: Mien
+    workers: int
+    tally: Tally
+
+    def answer(self, show: Show, done: Container[str] = (), quiet: bool = False) -> None:
+        """Show the prediction for each photo that is not `done`, or say why there is none, with a progress bar."""
+        todo = [photo for photo in self.photos if str(photo) not in done]
+        total = len(self.photos)
+        with closing(self._answers(todo)) as found, progress_bar(total, quiet, "photos", total - len(todo)) as advance:
+            for answer in found:
+                if answer.error:
+                    print_error(answer.error)
+                else:
+                    show(answer)
+                self.tally.add(answer)
+                advance()
+
+    def _answers(self, photos: Sequence[Path]) -> Generator[Prediction, None, None]:
+        """Their predictions from all cores, each when its annotated copy is written."""
+        if self.mien.threads == 1:
+            cv2.setNumThreads(1)
+        found = self.mien.stream(photos, workers=self.workers)
+        if not self.copies:
+            return found
+        return in_order(lambda: None, lambda _, answer: _copied(answer, self.copies), found, self.workers)
+
+
+def run(
+    paths: Sequence[str],
+    output: Output,
+    champion: Path | None = None,
+    annotated: Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+) -> int:
     """Answer every photo that can be read and name those that cannot; gives the exit code."""
+    file = output.file()
+    if resume and not file:
+        raise MienError("--resume goes on with a file: name it with --csv FILE or --jsonl FILE.")
     found = collect(paths, annotated)
     for problem in found.problems:
         print_error(problem)
@@ -39,100 +122,65 @@ def run(paths: Sequence[str], champion: Path | None, form: Form = "table", annot
         )
         return NOTHING
     copies = targets(found.photos, annotated) if annotated else {}
-    mien, failures = Mien(champion), len(found.problems)
-    rows: list[tuple[str, Answer]] = []
-    show = PRINTERS[form]() if form != "table" or not sys.stdout.isatty() else _collector(rows)
-    with progress_bar(len(found.photos), quiet=sys.stdout.isatty() and form != "table") as advance:
-        for photo in found.photos:
-            try:
-                answer = mien.predict(photo)
-                if photo in copies:
-                    write_copy(photo, answer["faces"], copies[photo])
-                show(str(photo), answer)
-            except MienError as error:
-                print_error(str(error))
-                failures += 1
-            advance()
-    if rows:
-        print_table(rows)
-    return FAILED if failures else 0
+    tally = Tally(failures=len(found.problems))
+    at_a_time = workers or cores()
+    # One worker has all cores, many have one each.
+    threads = 1 if at_a_time > 1 and len(found.photos) >= TOGETHER else None
+    job = Job(found.photos, copies, Mien(champion, threads=threads), at_a_time, tally)
+    if file:
+        return _fill(file, job, resume)
+    _print(output, job)
+    return tally.code
 
 
-def csv_rows(photo: str, faces: Sequence[Answer]) -> list[list[Any]]:
-    """A row a face, in the order of COLUMNS; a photo without a face gives one row of status `no_face`."""
-    if not faces:
-        return [[photo, *[""] * 7, "no_face", "", *[""] * len(EMOTIONS)]]
-    return [
-        [photo, number, *face["box"], face["emotion"], _confidence(face), face["status"], face["found_by"],
-         *(face["probabilities"][name] for name in EMOTIONS)]
-        for number, face in enumerate(faces, 1)
-    ]  # fmt: skip
+def _fill(file: AnswersFile, job: Job, resume: bool) -> int:
+    """Write the answers to a file; an interruption keeps what is there, and says how to go on."""
+    done = file.begin(resume)
+    try:
+        with ended_by_signals(), file.writer() as write:
+            job.answer(write, done)
+    except (KeyboardInterrupt, SystemExit):
+        kept = counted(len(done) + job.tally.photos, "photo")
+        how = f"The answers to {kept} are in {file.part}: add --resume to go on with it."
+        print_error(f"Interrupted. {how if file.part.exists() else 'There was no answer yet.'}")
+        return INTERRUPTED
+    say(f"{job.tally}{f', {len(done):,} before' if done else ''}\n")
+    click.echo(f"Wrote {file.path}", err=True)
+    return job.tally.code
 
 
-def rich_table(rows: Iterable[tuple[str, Answer]], width: int) -> "Table":
-    """The table for a terminal `width` columns wide: narrow ones get fewer columns."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    grid.add_column("photo", overflow="fold", ratio=1 if width < WIDE else None)
-    grid.add_column("#", justify="right", style="dim")
-    grid.add_column("emotion", no_wrap=True)
-    grid.add_column("", justify="right", no_wrap=True)
-    grid.add_column("status", no_wrap=True)
-    if width >= WIDE:
-        grid.add_column("next", no_wrap=True, style="dim")
-        grid.add_column("box", no_wrap=True, style="dim")
-    for photo, answer in rows:
-        faces = answer["faces"]
-        if not faces:
-            grid.add_row(Text(photo), "", Text("no face", "dim"))
-        for number, face in enumerate(faces, 1):
-            x, y, w, h = face["box"]
-            second = "{} {:.0%}".format(*likely(face)[1])
-            sure = "green" if face["status"] == "ok" else "yellow"
-            cells = [Text(photo if number == 1 else ""), str(number), face["emotion"], f"{_confidence(face):.0%}",
-                     Text(face["status"], sure), second, f"{w}×{h} at {x},{y}"]  # fmt: skip
-            grid.add_row(*cells[: len(grid.columns)])
-    return grid
+def _print(output: Output, job: Job) -> None:
+    """Print the answers: each when it is known, or a table at the end where a person reads."""
+    line: Callable[[Prediction], str] = "{}\n".format if output.form == "table" else LINES[output.form]
+    tabled, person = list[Prediction](), output.form == "table" and sys.stdout.isatty()
+    say(HEADS.get(output.form, ""))
+    job.answer(
+        tabled.append if person and len(job.photos) <= MOST_TABLED else lambda answer: say(line(answer)),
+        quiet=sys.stdout.isatty() and not person,
+    )
+    if tabled:
+        print_table(tabled)
+    if person:
+        say(f"{job.tally}\n")
 
 
-def print_table(rows: Sequence[tuple[str, Answer]]) -> None:
-    """Print the table and what it adds up to."""
-    from rich.console import Console
+def say(text: str) -> None:
+    """Print at once; unlike click's, this is seen above a progress bar on the same terminal.
 
-    console = Console(highlight=False)
-    console.print(rich_table(rows, console.width))
-    faces = sum(len(answer["faces"]) for _, answer in rows)
-    console.print(f"{counted(faces, 'face')} in {counted(len(rows), 'photo')}")
-
-
-def _confidence(face: Answer) -> float:
-    return float(face["probabilities"][face["emotion"]])
+    Names of files need not be UTF-8: their bytes are printed as they are.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and not text.isascii():
+        sys.stdout.reconfigure(errors="surrogateescape")
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
-def _json_printer() -> Callable[[str, Answer], None]:
-    return lambda photo, answer: click.echo(json.dumps({"photo": photo, **answer}))
-
-
-def _csv_printer() -> Callable[[str, Answer], None]:
-    def lines(rows: Sequence[Sequence[Any]]) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue()
-
-    click.echo(lines([COLUMNS]), nl=False)
-    return lambda photo, answer: click.echo(lines(csv_rows(photo, answer["faces"])), nl=False)
-
-
-def _collector(rows: list[tuple[str, Answer]]) -> Callable[[str, Answer], None]:
-    return lambda photo, answer: rows.append((photo, answer))
-
-
-PRINTERS: Mapping[str, Callable[[], Callable[[str, Answer], None]]] = {
-    "table": lambda: lambda photo, answer: click.echo(table(photo, answer["faces"])),
-    "json": _json_printer,
-    "csv": _csv_printer,
-}
-"""How each form prints an answer as soon as it is known; the terminal's table is laid out when all are."""
+def _copied(answer: Prediction, copies: Mapping[Path, Path]) -> Prediction:
+    """The same, once the photo's annotated copy is written; an error where it cannot be."""
+    photo = Path(answer.photo)
+    try:
+        if not answer.error:
+            write_copy(photo, answer.faces, copies[photo])
+    except MienError as error:
+        return replace(answer, status="error", faces=(), error=str(error))
+    return answer

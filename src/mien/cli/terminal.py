@@ -1,5 +1,6 @@
 """What commands say on stderr: errors and progress. Their stdout is for results alone."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,17 +16,40 @@ def print_error(message: str) -> None:
 
 
 @contextmanager
-def progress_bar(total: int, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, where that is a terminal and there is more than one thing to do."""
+def progress_bar(total: int, quiet: bool = False, unit: str = "", done: int = 0) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, where that is a terminal and there is more than one thing to do.
+
+    It begins at `done` of `total`, and shows how many of the `unit` are done a second if one is given.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
 
     console = Console(stderr=True)
     if quiet or total == 1 or not console.is_terminal:
         yield lambda: None
         return
-    columns = (BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    # Results must stay on stdout: rich would print them to the bar's console.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task("", total=total or None)
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.0f} {unit}/s" if unit and task.speed else "")
+
+    columns = (BarColumn(40), MofNCompleteColumn(), Speed(), TimeRemainingColumn(compact=True))
+    # Results must stay on stdout: rich would print them to the bar's console. Both may be the same terminal.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+        task = progress.add_task("", total=total or None, completed=done)
         yield lambda: progress.advance(task)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let a polite kill unwind like Ctrl-C, so that no half-written file stays."""
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

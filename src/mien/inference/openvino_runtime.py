@@ -38,6 +38,8 @@ class Network:
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
+            # Left to itself, OpenVINO ties the only thread of every network, in every process, to the same core.
+            options["ENABLE_CPU_PINNING"] = False
         self._compiled = core.compile_model(model, "CPU", options)
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 MAX_PIXELS = 50_000_000
 """Largest photo: what a 50-megapixel camera takes, 150 MB once decoded."""
+
+
+FULL = 255
+"""White."""
 
 
 class UnknownFormatError(MienError):
@@ -77,22 +82,60 @@ def read(data: bytes, enough: int | None = None) -> Photo:
         raise MienError(f"The photo is damaged or cut off ({error}). Save it anew and try again.") from error
 
 
-def from_array(array: NDArray[np.uint8]) -> Pixels:
-    """RGB pixels of a gray (h, w) or (h, w, 1), RGB (h, w, 3) or RGBA (h, w, 4) uint8 array."""
+def from_array(array: NDArray[Any]) -> Pixels:
+    """RGB pixels of a gray (h, w) or (h, w, 1), RGB (h, w, 3) or RGBA (h, w, 4) array, red first.
+
+    Whole numbers are uint8. Floats are in [0, 1] where none is above 1, else in [0, 255]. Raises MienError for others.
+    """
     array = np.asarray(array)
     squeezed = array[:, :, 0] if array.shape[2:] == (1,) else array
+    floats = np.issubdtype(array.dtype, np.floating)
     if (
-        array.dtype != np.uint8
+        (array.dtype != np.uint8 and not floats)
         or array.ndim not in {2, 3}
         or squeezed.shape[2:] not in {(), (3,), (4,)}
         or array.size == 0
     ):
         raise MienError(
             f"The photo is an array of shape {array.shape} and dtype {array.dtype}, "
-            "expected (h, w), (h, w, 3) RGB or (h, w, 4) RGBA and uint8."
+            f"expected (h, w), (h, w, 3) RGB or (h, w, 4) RGBA and uint8 or floats.{_mend(array)}"
         )
     _check_size(squeezed.shape[1], squeezed.shape[0])
-    return _rgb(Image.fromarray(squeezed))
+    return _rgb(Image.fromarray(_bytes(squeezed) if floats else squeezed))
+
+
+def from_image(image: Image.Image) -> Pixels:
+    """RGB pixels (h, w, 3) uint8 of a Pillow image, upright by EXIF; the image itself stays as it is."""
+    _check_size(*image.size)
+    try:
+        return _rgb(ImageOps.exif_transpose(image))
+    except MienError:
+        raise
+    # An image that Pillow has only opened is read here, and a broken one makes it raise nearly anything.
+    except Exception as error:
+        raise MienError(f"The Pillow image cannot be read ({error}). Pass one that `load()` can read.") from error
+
+
+def _bytes(values: NDArray[Any]) -> Pixels:
+    """Floats in [0, 1] or [0, 255] as bytes."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= FULL):
+        raise MienError(
+            f"The photo is an array of floats from {low:g} to {high:g}, expected [0, 1] or [0, 255] without NaN. "
+            "Scale it, or pass uint8."
+        )
+    return np.asarray(np.round(values * (FULL if high <= 1 else 1)), dtype=np.uint8)
+
+
+def _mend(array: NDArray[Any]) -> str:
+    """How to mend an array of another shape or type, where that can be told."""
+    if array.ndim == 3 and array.shape[0] in {1, 3, 4}:  # noqa: PLR2004
+        return " Put the channels last: array.transpose(1, 2, 0)."
+    if array.ndim == 4:  # noqa: PLR2004
+        return " Pass several photos as a list: list(array)."
+    if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
+        return " Convert it: array.astype('uint8'), after scaling it to [0, 255]."
+    return ""
 
 
 def _check_size(width: int, height: int) -> None:

@@ -1,21 +1,25 @@
 """Photo in, emotions out, in this process: what the service and the command line both call."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.inference import champion, detectors, faces, photos
+from mien.inference import champion, detectors, faces, inputs, parallel, photos, remote_photos
 from mien.inference.calibration import apply_temperature
+from mien.inference.inputs import PhotoLike
+from mien.inference.predictions import Box, FacePrediction, ModelInfo, Prediction
 from mien.inference.runtime import Runtime
 from mien.inference.status import status
 from mien.inference.tta import average
 
-Image = bytes | str | Path | NDArray[np.uint8]
 Observe = Callable[[Sequence[Sequence[faces.Face]], NDArray[np.float64]], None]
 
 DIGITS = 6
@@ -25,13 +29,16 @@ FINE = 48.0
 DETECTION_SIDES = (160, 320, 640)
 """Longest sides of the image given to the detector; `python benchmarks/detection.py` prints recall and cost of each."""
 
+TOGETHER = 8
+"""Photos whose faces are classified in one go by `stream`: more is no faster, and keeps the first answer waiting."""
+
 
 class Mien:
     """The champion, loaded; one instance may be shared by threads."""
 
     def __init__(
         self,
-        champion_folder: Path | None = None,
+        champion_folder: str | Path | None = None,
         *,
         threads: int | None = None,
         detection_side: int = faces.DETECTION_SIDE,
@@ -43,13 +50,14 @@ class Mien:
         """
         if detection_side not in DETECTION_SIDES:
             raise MienError(f"detection_side is {detection_side}, expected one of {DETECTION_SIDES}.")
-        place = champion.folder(champion_folder)
+        place = self._place = champion.folder(Path(champion_folder) if champion_folder else None)
         self.card = champion.read_card(place)
         self.runtime = Runtime(place / champion.MODEL_FILE, threads=threads)
         # A detector named in the environment beats the one packed.
         name = "auto" if detectors.yunet_is_named() else self.card.detector
         self.detector = detectors.detector(name, place, threads=threads)
-        self.detection_side = detection_side
+        self.detection_side, self.threads = detection_side, threads
+        self._model = ModelInfo(**{f.name: getattr(self.card, f.name) for f in fields(ModelInfo)})
         self.observe: Observe | None = None
         """Callback with the faces of each photo and all their probabilities (n, 7), after each classification."""
 
@@ -61,54 +69,110 @@ class Mien:
                 self.detector.detect(np.zeros((*shape, 3), np.uint8))
         self.runtime.predict(np.zeros((2, *faces.SHAPE), np.float32))
 
-    def predict(self, image: Image) -> dict[str, Any]:
-        """Every face in a photo (its bytes, its path, or gray, RGB or RGBA pixels), the largest first.
+    @overload
+    def predict(self, image: PhotoLike, /) -> Prediction: ...
+
+    @overload
+    def predict(self, image: list[Any] | tuple[Any, ...], /) -> list[Prediction]: ...
+
+    def predict(self, image: Any, /) -> Prediction | list[Prediction]:
+        """Every face in a photo, the largest first; for a list of photos, a list of these.
+
+        A photo is a path, its bytes, an open file, a Pillow image, or an array (h, w), (h, w, 3) RGB or (h, w, 4) RGBA
+        of uint8, or of floats in [0, 1] where none is above 1, else in [0, 255].
 
         Boxes and landmarks are in pixels of the upright photo; probabilities are calibrated; a photo without a face
-        has the status `no_face`. Raises MienError for what is no photo.
+        has the status `no_face`. Raises MienError for what is no photo; of several photos, one that cannot be read has
+        the status `error` in its place.
         """
-        (answers,) = self._named([self.find(image)])
-        return self._answer(answers)
+        if isinstance(image, list | tuple):
+            return self._together(image)
+        (found,) = self._named([self.find(image)])
+        return self._prediction(inputs.name_of(image), found)
 
-    def predict_batch(self, images: Iterable[Image]) -> list[dict[str, Any]]:
-        """Predictions for many photos in their order; `{"error": message}` for one that cannot be read.
+    def predict_url(self, address: str, /) -> Prediction:
+        """The same for a photo at an http or https address. Raises MienError where it cannot be had."""
+        (found,) = self._named([self._find(remote_photos.download(address), address)])
+        return self._prediction(address, found)
+
+    def stream(
+        self, images: Iterable[PhotoLike], /, *, workers: int | None = None
+    ) -> Generator[Prediction, None, None]:
+        """The same for any number of photos, in order, with all cores; one that cannot be read has the status `error`.
+
+        Lazy: few photos are read before their answers are wanted, few are held, and the faces of TOGETHER are
+        classified in one go. Each of the `workers`, as many as cores if None, has a copy of the model.
+        """
+        count = parallel.cores() if workers is None else workers
+        if count < 1:
+            raise MienError(f"workers is {count}, expected at least 1, or None for as many as cores.")
+        groups = parallel.chunks(images, TOGETHER)
+        first = next(groups, [])
+        groups = chain([first] if first else [], groups)
+        # For so few, a copy of the model would take longer to load than it saves.
+        alone = count == 1 or len(first) < TOGETHER
+        found = (
+            map(self._together, groups) if alone else parallel.in_order(self._copies(), Mien._together, groups, count)
+        )
+        for answers in found:
+            yield from answers
+
+    def predict_batch(self, images: Iterable[PhotoLike]) -> list[dict[str, Any]]:
+        """Dicts for many photos in their order; `{"error": message}` for one that cannot be read.
 
         Photos are held one at a time, and the faces of all are classified in one go.
         """
-        found = [_attempt(self.find, image) for image in images]
-        named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
-        return [_error(item) if isinstance(item, MienError) else self._answer(next(named)) for item in found]
+        return [answer.to_dict() for answer in self._together(images)]
 
-    def classify(self, crops: Sequence[Image]) -> list[dict[str, Any]]:
+    def classify(self, crops: Sequence[PhotoLike]) -> list[dict[str, Any]]:
         """One face's prediction for each picture that is a face from edge to edge; `{"error": message}` as above."""
-        found = [_attempt(lambda crop: [faces.whole(_photo(crop).pixels)], crop) for crop in crops]
+        found = [_attempt(lambda crop: [faces.whole(_decoded(crop).pixels)], crop) for crop in crops]
         named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
-        return [_error(item) if isinstance(item, MienError) else next(named)[0] for item in found]
+        return [{"error": str(item)} if isinstance(item, MienError) else next(named)[0].to_dict() for item in found]
 
-    def find(self, image: Image) -> list[faces.Face]:
+    def find(self, image: PhotoLike) -> list[faces.Face]:
         """The faces in a photo, cropped to the model's input. Raises MienError for what is no photo."""
-        photo = _photo(image, 2 * self.detection_side)
+        return self._find(inputs.load(image), inputs.name_of(image))
+
+    def _find(self, loaded: inputs.Loaded, name: str) -> list[faces.Face]:
+        photo = inputs.decode(loaded, name, 2 * self.detection_side)
         found = faces.find(photo.pixels, self.detector, self.detection_side, photo.size)
         if photo.scale < 1 and any(face.side * photo.scale < FINE for face in found):
-            return faces.find(_photo(image).pixels, self.detector, self.detection_side)
+            return faces.find(inputs.decode(loaded, name).pixels, self.detector, self.detection_side)
         return found
 
     def model(self) -> dict[str, Any]:
         """Version, family and lineage of the champion."""
-        card = self.card
-        return {
-            "version": card.version,
-            "family": card.family,
-            "data_name": card.data_name,
-            "data_digest": card.data_digest,
-            "git_commit": card.git_commit,
-            "synthetic": card.synthetic,
-        }
+        return self._model.to_dict()
 
-    def _answer(self, named: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"status": "ok" if named else "no_face", "faces": named, "model": self.model()}
+    def _copies(self) -> Callable[[], "Mien"]:
+        """What gives each worker a predictor of the same champion with one thread: this one if it has, then copies."""
+        spare = [self] if self.threads == 1 else []
 
-    def _named(self, found: Sequence[Sequence[faces.Face]]) -> list[list[dict[str, Any]]]:
+        def copy() -> Mien:
+            with suppress(IndexError):
+                return spare.pop()
+            twin = Mien(self._place, threads=1, detection_side=self.detection_side)
+            twin.observe = self.observe
+            return twin
+
+        return copy
+
+    def _together(self, images: Iterable[PhotoLike]) -> list[Prediction]:
+        """The predictions for several photos, whose faces are classified in one go."""
+        found = [(inputs.name_of(image), _attempt(self.find, image)) for image in images]
+        named = iter(self._named([faces_ for _, faces_ in found if not isinstance(faces_, MienError)]))
+        return [
+            Prediction("error", (), self._model, name, str(item))
+            if isinstance(item, MienError)
+            else self._prediction(name, next(named))
+            for name, item in found
+        ]
+
+    def _prediction(self, name: str, found: tuple[FacePrediction, ...]) -> Prediction:
+        return Prediction("ok" if found else "no_face", found, self._model, name)
+
+    def _named(self, found: Sequence[Sequence[faces.Face]]) -> list[tuple[FacePrediction, ...]]:
         """The predictions for the faces of each photo."""
         pixels = [face.pixels for photo in found for face in photo]
         stacked = np.stack(pixels) if pixels else np.zeros((0, *faces.SHAPE), np.float32)
@@ -117,48 +181,30 @@ class Mien:
         if self.observe:
             self.observe(found, probabilities)
         rows = iter(probabilities)
-        return [[self._face(face, next(rows)) for face in photo] for photo in found]
+        return [tuple(self._face(face, next(rows)) for face in photo) for photo in found]
 
-    def _face(self, face: faces.Face, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    def _face(self, face: faces.Face, probabilities: NDArray[np.float64]) -> FacePrediction:
         best = int(probabilities.argmax())
         confidence = float(probabilities[best])
         points = face.landmarks
-        return {
-            "box": list(face.box),
-            "emotion": EMOTIONS[best],
-            "probabilities": {name: round(float(p), DIGITS) for name, p in zip(EMOTIONS, probabilities, strict=True)},
-            "confidence": round(confidence, DIGITS),
-            "status": status(face, confidence, self.card),
-            "found_by": face.found_by,
-            "detection": None if face.score is None else round(face.score, DIGITS),
-            "landmarks": None if points is None else [[round(x, 1), round(y, 1)] for x, y in points],
-        }
+        return FacePrediction(
+            box=Box(*face.box),
+            emotion=EMOTIONS[best],
+            probabilities={name: round(float(p), DIGITS) for name, p in zip(EMOTIONS, probabilities, strict=True)},
+            confidence=round(confidence, DIGITS),
+            status=status(face, confidence, self.card),
+            found_by=face.found_by,
+            detection=None if face.score is None else round(face.score, DIGITS),
+            landmarks=None if points is None else tuple((round(x, 1), round(y, 1)) for x, y in points),
+        )
 
 
-def _attempt(find: Callable[[Image], list[faces.Face]], image: Image) -> list[faces.Face] | MienError:
+def _attempt(find: Callable[[PhotoLike], list[faces.Face]], image: PhotoLike) -> list[faces.Face] | MienError:
     try:
         return find(image)
     except MienError as error:
         return error
 
 
-def _error(error: MienError) -> dict[str, Any]:
-    return {"error": str(error)}
-
-
-def _photo(image: Image, enough: int | None = None) -> photos.Photo:
-    """The pixels of a photo; those of a large JPEG at less than its size where `enough` are requested."""
-    if isinstance(image, np.ndarray):
-        pixels = photos.from_array(image)
-        return photos.Photo(pixels, (pixels.shape[1], pixels.shape[0]))
-    if isinstance(image, bytes | bytearray | memoryview):
-        return photos.read(bytes(image), enough)
-    try:
-        data = Path(image).read_bytes()
-    except (OSError, TypeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MienError(f"Cannot read the photo {image}: {reason}. Pass a file, its bytes, or an array.") from error
-    try:
-        return photos.read(data, enough)
-    except MienError as error:
-        raise type(error)(f"{image}: {error}") from error
+def _decoded(image: PhotoLike) -> photos.Photo:
+    return inputs.decode(inputs.load(image), inputs.name_of(image))

@@ -40,7 +40,7 @@ class PhotoService:
     def predict(self, image: bytes | Pixels) -> dict[str, Any]:
         """The faces of one photo."""
         try:
-            answer = self.mien.predict(image)
+            answer = self.mien.predict(image).to_dict()
         except MienError as error:
             raise refusal(error) from error
         self.telemetry.record(answer["faces"])

@@ -49,13 +49,16 @@ class Capture(Protocol):
 class Video:
     """An open video: its frames, its rate in frames a second, and how many frames it claims (0: not known)."""
 
-    path: Path
+    path: Path | str
     capture: Capture
     rate: float
     count: int
 
-    def frames(self) -> Iterator[Frame]:
-        """Every frame, in order, with times that never run back. Raises MienError where none can be read."""
+    def frames(self, seconds: float | None = None) -> Iterator[Frame]:
+        """Every frame, or those of the first seconds, in order, with times that never run back.
+
+        Raises MienError where none can be read.
+        """
         start, time, number = 0.0, 0.0, 0
         while True:
             read, pixels = self.capture.read()
@@ -66,6 +69,8 @@ class Video:
                 step = stamp - start - time
                 time += step if 0 < step <= LONGEST_GAP else 1 / self.rate
             start = stamp - time  # a clock that jumped goes on from here
+            if seconds is not None and time >= seconds:
+                return
             yield Frame(number, time, np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8))
             number += 1
         if number == 0:
@@ -90,8 +95,7 @@ def opened(path: Path) -> Iterator[Video]:
                 f"{path} has no video stream that can be decoded: it is damaged, sound alone, or no video. "
                 "Pass a video such as .mp4, .mov, .mkv or .webm."
             )
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        yield Video(path, capture, usable_rate(capture.get(cv2.CAP_PROP_FPS)), max(0, int(count)))
+        yield Video(path, capture, usable_rate(capture.get(cv2.CAP_PROP_FPS)), frame_count(capture))
     finally:
         capture.release()
 
@@ -107,6 +111,11 @@ def hushed() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def frame_count(capture: Capture) -> int:
+    """How many frames a video claims, 0 where it is not known."""
+    return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
 
 def usable_rate(claimed: float) -> float:

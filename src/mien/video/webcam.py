@@ -2,12 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -15,7 +13,8 @@ from mien.errors import MienError
 from mien.inference.drawing import annotate, caption
 from mien.inference.photos import Pixels
 from mien.inference.predictor import Mien
-from mien.video.recordings import Capture
+from mien.video.recordings import Frame, Video
+from mien.video.streams import Stop, opened_source
 from mien.video.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -24,6 +23,11 @@ if TYPE_CHECKING:
 TITLE = "Mien (q or Esc ends)"
 ENDING_KEYS = {"q", "Q", "\x1b"}
 PAGE = "Run `bentoml serve` and open http://localhost:3000/app: that page shows the same in a browser."
+CONNECTING, NO_PICTURE = "waiting for the first picture", "no picture: trying to connect anew"
+BLANK = (240, 320, 3)
+"""Shape of what is shown before the first picture."""
+WAIT, PATIENCE = 0.05, 1.0
+"""Seconds to wait for a frame before looking for keys, and after which a camera counts as silent."""
 MEASURED = 30
 """Frames over which the frames a second and the latency on the picture are averaged."""
 
@@ -107,47 +111,63 @@ class Pace:
         return f"{rate} frames/s · {latency:.0f} ms"
 
 
-def show_camera(window: Window, mien: Mien, camera: int = 0, half_life: float = 0.4) -> None:
-    """Show a camera until the user ends it. Raises MienError without a camera."""
+class Camera(Protocol):
+    """What sends pictures."""
+
+    def latest(self, timeout: float, /) -> Frame | None:
+        """The newest frame, each once; None where none came in time."""
+
+
+def show_camera(
+    window: Window, mien: Mien, camera: str = "0", half_life: float = 0.4, seconds: float | None = None
+) -> None:
+    """Show a camera or stream until the user ends it, or for some seconds. Raises MienError where it cannot be opened.
+
+    One that breaks off is connected anew; meanwhile its last picture says so.
+    """
     try:
-        with opened_camera(camera) as capture:
-            watch(capture, window, mien, half_life, mien.card.uncertain_below)
+        with opened_source(camera, Stop(), say=lambda _: None) as source:
+            pictures = Played(source) if isinstance(source, Video) else source
+            end = None if seconds is None else time.monotonic() + seconds
+            watch(pictures, window, mien, half_life, mien.card.uncertain_below, end=end)
     finally:
         window.close()
 
 
-@contextmanager
-def opened_camera(camera: int) -> Iterator[Capture]:
-    """A camera by its number. Raises MienError where it cannot be opened."""
-    capture = cv2.VideoCapture(camera)
-    try:
-        if not capture.isOpened():
-            raise MienError(
-                f"Camera {camera} cannot be opened: none is there, another program holds it, or it may not be used. "
-                "Try another number with --camera."
-            )
-        yield capture
-    finally:
-        capture.release()
+class Played:
+    """A recording as a camera: its next frame, and nothing after its end."""
+
+    def __init__(self, video: Video) -> None:
+        self.frames = video.frames()
+
+    def latest(self, timeout: float) -> Frame | None:
+        """The next frame."""
+        if frame := next(self.frames, None):
+            return frame
+        time.sleep(timeout)
+        return None
 
 
 def watch(
-    capture: Capture,
+    camera: Camera,
     window: Window,
     mien: Any,
     half_life: float = 0.4,
     uncertain_below: float = 0.0,
     now: Callable[[], float] = time.perf_counter,
+    end: float | None = None,
 ) -> None:
-    """Show each frame with its faces until q, Esc or the window's end. Raises MienError when frames stop coming."""
+    """Show each frame with its faces until q, Esc, the window's end or `end` on the monotonic clock."""
     tracker, pace = Tracker(half_life, uncertain_below=uncertain_below), Pace()
-    while True:
-        read, frame = capture.read()
-        start = now()
-        if not read or frame is None:
-            raise MienError("The camera sends no picture any more. Plug it in again, or close what else uses it.")
-        pixels = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        drawn = annotate(pixels, tracker.update(mien.predict(pixels)["faces"], start))
-        pace.add(start, now())
-        if window.show(caption(drawn, str(pace))) in ENDING_KEYS or not window.is_open():
+    drawn, text, seen = np.full(BLANK, 64, np.uint8), CONNECTING, now()
+    while end is None or time.monotonic() < end:
+        frame, start = camera.latest(WAIT), now()
+        if frame is not None:
+            drawn = annotate(frame.pixels, tracker.update(mien.predict(frame.pixels)["faces"], start))
+            seen = now()
+            pace.add(start, seen)
+            text = str(pace)
+        elif start - seen >= PATIENCE:
+            text = NO_PICTURE
+        if window.show(caption(drawn, text)) in ENDING_KEYS or not window.is_open():
             return

@@ -18,6 +18,7 @@ import pytest
 
 from mien.data import sources
 from mien.data.raw import Batch, batch, listed, pgm, read
+from mien.data.sources.names import LABEL_MAPS
 from mien.data.sources.splitting import complete, stratify
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
@@ -91,7 +92,8 @@ def test_csv_takes_columns_in_any_order_and_quoted_pixels(tmp_path: Path) -> Non
         (f"0,{FACE.replace('7', 'x', 1)},Training", r"row 2: pixels hold something other"),
         (f"0,{FACE.replace('255', '300', 1)},Training", r"row 2: pixels from 0 to 300"),
         (f"0,{FACE.replace('255', '-1', 1)},Training", r"row 2: pixels from -1 to 255"),
-        (f"0,{FACE},Test", r"row 2: Usage is 'Test', expected Training, PublicTest, PrivateTest"),
+        (f"0,{FACE},Exam", r"row 2: Usage is 'Exam', expected Training, PublicTest, PrivateTest, or train, val, test"),
+        (f"joyful,{FACE},Training", r"row 2: emotion is 'joyful', expected one of 0 angry"),
         (f"0,{FACE}", r"row 2: 2 columns"),
     ],
 )
@@ -99,6 +101,67 @@ def test_a_broken_row_is_named_with_what_was_found(tmp_path: Path, row: str, mes
     path = write_csv(tmp_path / "fer2013.csv", [ROWS[0], row, ROWS[2]])
     with pytest.raises(MienError, match=message):
         sources.csv(path)
+
+
+def faces_of(count: int, first: int = 0) -> list[str]:
+    """Pixels of faces that all differ."""
+    return [" ".join(map(str, np.random.default_rng(first + n).integers(0, 256, 2304))) for n in range(count)]
+
+
+def test_the_challenges_train_csv_is_split_by_class_and_by_seed(tmp_path: Path) -> None:
+    lines = [f"{n % 7},{pixels}" for n, pixels in enumerate(faces_of(140))]
+    path = write_csv(tmp_path / "train.csv", lines, header="emotion,pixels")
+    rows = sources.csv(path)
+    assert rows.name == "fer2013_resplit"
+    assert rows.counts() == {"train": 112, "validation": 14, "test": 14}
+    pairs = zip(rows.table["emotion"].to_pylist(), rows.table["split"].to_pylist(), strict=True)
+    assert set(Counter(pair for pair in pairs if pair[1] == "test").values()) == {2}
+    assert "Drew 10% of all images by class for validation and for test (seed 7)" in rows.notes[0]
+    assert sources.csv(path).table.equals(rows.table)
+    assert not sources.csv(path, seed=8).table.equals(rows.table)
+
+
+def test_copies_in_a_csv_without_splits_stay_together(tmp_path: Path) -> None:
+    lines = [f"{n % 2},{pixels}" for n, pixels in enumerate(faces_of(60)) for _ in range(2)]
+    table = sources.csv(write_csv(tmp_path / "mine.csv", lines, header="emotion,pixels")).table
+    homes = {
+        (sha256, split) for sha256, split in zip(*(table[c].to_pylist() for c in ("sha256", "split")), strict=True)
+    }
+    assert len(homes) == 60
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_columns_may_be_parted_by_semicolons_and_emotions_named(delimiter: str, tmp_path: Path) -> None:
+    names = ("Angry", "disgust", "fear", "Happiness", "sad", "surprised", "neutral", "5")
+    lines = [delimiter.join((name, FACE, "Training")) for name in names]
+    rows = sources.csv(write_csv(tmp_path / "a.csv", lines, header=delimiter.join(("emotion", "pixels", "Usage"))))
+    assert rows.table["emotion"].to_pylist() == [0, 1, 2, 3, 4, 5, 6, 5]
+    assert rows.name == "fer2013"
+
+
+def test_splits_may_be_called_train_val_and_test(tmp_path: Path) -> None:
+    names = ("train", "VAL", "test", "Training")
+    lines = [f"3,{pixels},{name}" for name, pixels in zip(names, faces_of(4), strict=True)]
+    rows = sources.csv(write_csv(tmp_path / "My faces.csv", lines))
+    assert rows.table["split"].to_pylist() == ["train", "validation", "test", "train"]
+    assert (rows.name, rows.notes) == ("my_faces", ())
+    # The challenge's own table under other names of its splits is checked against the challenge's profile.
+    assert sources.csv(write_csv(tmp_path / "fer2013.csv", lines)).name == "fer2013"
+
+
+def test_a_split_that_a_csv_lacks_is_drawn_from_train(tmp_path: Path) -> None:
+    lines = [f"3,{pixels},{'test' if n < 20 else 'train'}" for n, pixels in enumerate(faces_of(120))]
+    rows = sources.csv(write_csv(tmp_path / "fer2013.csv", lines))
+    assert rows.counts() == {"train": 90, "validation": 10, "test": 20}
+    assert set(rows.table["split"].to_pylist()[:20]) == {"test"}
+    assert rows.name == "fer2013_resplit"
+
+
+def test_the_challenges_test_csv_without_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        MienError, match=r"starts with 'pixels', expected the columns .* or emotion, pixels of train\.csv"
+    ):
+        sources.csv(write_csv(tmp_path / "test.csv", [FACE], header="pixels"))
 
 
 def test_csv_names_what_is_wrong_with_the_file(tmp_path: Path) -> None:
@@ -203,6 +266,31 @@ def test_unknown_folders_are_listed_and_can_be_mapped(tmp_path: Path) -> None:
     assert sorted(rows.table["emotion"].to_pylist()) == [3, 3, 6]
     with pytest.raises(MienError, match="Label map meh=bored: expected one of angry"):
         sources.folders(root, {"meh": "bored"})
+
+
+RAFDB = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
+AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
+
+
+@pytest.mark.parametrize(("data", "emotions", "first"), [("rafdb", RAFDB, 1), ("affectnet", AFFECTNET, 0)])
+def test_folders_named_by_a_data_sets_numbers_are_read_with_its_label_map(
+    data: str, emotions: tuple[str, ...], first: int, tmp_path: Path
+) -> None:
+    names = [f"{split}/{first + n}/{i}.jpg" for split in ("train", "test") for n in range(7) for i in range(10)]
+    root = write_images(tmp_path, *names)
+    with pytest.raises(MienError, match=r"name no emotion.*rafdb or affectnet: --label-map rafdb"):
+        sources.folders(root)
+    table = sources.folders(root, LABEL_MAPS[data]).table
+    for origin, emotion in zip(table["origin"].to_pylist(), table["emotion"].to_pylist(), strict=True):
+        assert EMOTIONS[emotion] == emotions[int(origin.split("/")[1]) - first]
+
+
+def test_affectnets_contempt_is_left_out_and_said(tmp_path: Path) -> None:
+    rows = sources.folders(
+        write_images(tmp_path, *[f"{n}/{i}.png" for n in range(8) for i in range(10)]), LABEL_MAPS["affectnet"]
+    )
+    assert rows.table.num_rows == 70
+    assert rows.notes[0] == "Left out 7 (10) as the label map says."
 
 
 def test_images_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Read FER-2013 as its challenge published it: the table `emotion,pixels,Usage`."""
+"""Read FER-2013 as its challenge published it: the table `emotion,pixels,Usage`, or `emotion,pixels`."""
 
 import csv as csv_format
+import hashlib
 import io
+import itertools
 import lzma
 import tarfile
 import zipfile
@@ -9,43 +11,84 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.raw import Batch, batch, pgm
+from mien.data.raw import Batch, batch, pgm, slug
+from mien.data.sources.names import SPLIT_NAMES, SYNONYMS, USAGES
+from mien.data.sources.splitting import complete
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
-
-USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
-"""FER-2013's own split names."""
 
 BROKEN = (csv_format.Error, EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
-def csv(path: Path) -> Batch:
-    """FER-2013's challenge table `emotion,pixels,Usage`, plain or inside .zip, .tar.gz or .xz.
+DELIMITERS = ",;\t"
+OWN_FILES = ("fer2013", "train", "icml_face_data")
+"""What the challenge calls its tables; `train` has no splits."""
 
-    A row that does not hold a face raises MienError with its number, counted from 1 below the header.
+
+class Columns(NamedTuple):
+    """Where a table's columns are; `usage` is None where it names no splits."""
+
+    emotion: int
+    pixels: int
+    usage: int | None
+
+
+class Row(NamedTuple):
+    """One face: its label, its image as PGM, and what its Usage says."""
+
+    emotion: int
+    image: bytes
+    usage: str
+
+
+def csv(path: Path, seed: int = 7) -> Batch:
+    """FER-2013's challenge table, plain or inside .zip, .tar.gz or .xz; commas, semicolons or tabs part its columns.
+
+    `emotion` is a number or a name. `Usage` holds FER-2013's names or train, val and test; splits that are missing are
+    drawn with `seed`, as for class folders. A row that does not hold a face raises MienError with its number, counted
+    from 1 below the header.
     """
-    images: list[bytes] = []
-    emotions: list[int] = []
-    splits: list[str] = []
+    rows: list[Row] = []
     try:
-        with _open(path) as (stream, name):
-            reader = csv_format.reader(io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline=""))
+        with (
+            _open(path) as (stream, name),
+            io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="") as lines,
+        ):
+            reader = _reader(lines)
             columns = _columns(next(reader, []), path)
-            for number, row in enumerate(filter(None, reader), start=1):
-                emotion, pixels, split = _fields(row, columns, f"{path}, row {number}")
-                images.append(pgm(pixels))
-                emotions.append(emotion)
-                splits.append(split)
+            for number, fields in enumerate(filter(None, reader), start=1):
+                rows.append(_row(fields, columns, f"{path}, row {number}"))
     except BROKEN as error:
-        raise MienError(f"{path} cannot be read beyond row {len(images)}: {error}. Download it anew.") from None
-    if not images:
+        raise MienError(f"{path} cannot be read beyond row {len(rows)}: {error}. Download it anew.") from None
+    if not rows:
         raise MienError(f"{path} has a header but no rows. Expected the challenge's fer2013.csv with 35,887 rows.")
-    return batch("fer2013", images, emotions, splits, [f"{name}:{n}" for n in range(1, len(images) + 1)])
+    origins = [f"{name}:{number}" for number in range(1, len(rows) + 1)]
+    splits, official, notes = _splits(rows, origins, seed)
+    title = "fer2013" if official else _title(Path(name).stem, drawn=bool(notes))
+    return batch(title, [row.image for row in rows], [row.emotion for row in rows], splits, origins, notes)
+
+
+def _splits(rows: Sequence[Row], origins: Sequence[str], seed: int) -> tuple[list[str], bool, list[str]]:
+    """Each row's split, whether they are the challenge's own, and a note on those that were drawn."""
+    if all(row.usage in USAGES for row in rows):
+        return [USAGES[row.usage] for row in rows], True, []
+    given = [SPLITS_OF.get(row.usage.lower()) for row in rows]
+    # Exact copies stay together: one in train and one in test would be a leak.
+    copies = [hashlib.sha256(row.image).hexdigest() for row in rows]
+    splits, notes = complete(given, [row.emotion for row in rows], copies, origins, seed)
+    return splits, False, notes
+
+
+def _title(stem: str, drawn: bool) -> str:
+    """The data set's name. FER-2013 split anew is another one: its scores cannot be compared."""
+    if slug(stem) in OWN_FILES:
+        return "fer2013_resplit" if drawn else "fer2013"
+    return slug(stem)
 
 
 @contextmanager
@@ -86,24 +129,36 @@ def _member(names: Sequence[str], path: Path) -> str:
     return found[0]
 
 
-def _columns(header: Sequence[str], path: Path) -> tuple[int, int, int]:
+def _reader(lines: Iterator[str]) -> Iterator[list[str]]:
+    """Rows of fields, parted by what parts the header into most columns."""
+    header = next(lines, "")
+    delimiter = max(DELIMITERS, key=header.count)
+    return csv_format.reader(itertools.chain([header], lines), delimiter=delimiter)
+
+
+def _columns(header: Sequence[str], path: Path) -> Columns:
     names = [name.strip().lower().removeprefix("\ufeff") for name in header]
-    if not {"emotion", "pixels", "usage"} <= set(names):
+    if not {"emotion", "pixels"} <= set(names):
         found = ", ".join(names)[:80] or "nothing"
-        raise MienError(f"{path} starts with {found!r}, expected the columns emotion, pixels, Usage of fer2013.csv.")
-    return names.index("emotion"), names.index("pixels"), names.index("usage")
+        raise MienError(
+            f"{path} starts with {found!r}, expected the columns emotion, pixels, Usage of fer2013.csv, "
+            "or emotion, pixels of train.csv."
+        )
+    return Columns(names.index("emotion"), names.index("pixels"), names.index("usage") if "usage" in names else None)
 
 
-def _fields(row: Sequence[str], columns: tuple[int, int, int], place: str) -> tuple[int, NDArray[np.uint8], str]:
-    if len(row) <= max(columns):
-        raise MienError(f"{place}: {len(row)} columns, expected emotion, pixels, Usage. {MEND}")
-    emotion, pixels, usage = (row[column].strip() for column in columns)
+def _row(fields: Sequence[str], columns: Columns, place: str) -> Row:
+    if len(fields) <= max(column for column in columns if column is not None):
+        wanted = "emotion, pixels" if columns.usage is None else "emotion, pixels, Usage"
+        raise MienError(f"{place}: {len(fields)} columns, expected {wanted}. {MEND}")
+    emotion, pixels = fields[columns.emotion].strip().lower(), fields[columns.pixels].strip()
+    usage = "" if columns.usage is None else fields[columns.usage].strip()
     if emotion not in LABELS:
-        known = ", ".join(f"{label} {name}" for label, name in LABELS.items())
+        known = ", ".join(f"{label} {name}" for label, name in enumerate(EMOTIONS))
         raise MienError(f"{place}: emotion is {emotion[:20]!r}, expected one of {known}. {MEND}")
-    if usage not in USAGES:
-        raise MienError(f"{place}: Usage is {usage[:20]!r}, expected {', '.join(USAGES)}. {MEND}")
-    return int(emotion), _pixels(pixels, place), USAGES[usage]
+    if columns.usage is not None and usage.lower() not in SPLITS_OF:
+        raise MienError(f"{place}: Usage is {usage[:20]!r}, expected {', '.join(USAGES)}, or train, val, test. {MEND}")
+    return Row(LABELS[emotion], pgm(_pixels(pixels, place)), usage)
 
 
 def _pixels(text: str, place: str) -> NDArray[np.uint8]:
@@ -119,6 +174,11 @@ def _pixels(text: str, place: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8)
 
 
-LABELS = {str(label): name for label, name in enumerate(EMOTIONS)}
+LABELS = {str(label): label for label in range(len(EMOTIONS))} | {
+    name: EMOTIONS.index(emotion) for name, emotion in SYNONYMS.items()
+}
+"""What stands for each label: its number and the emotion's names."""
+
+SPLITS_OF = {**SPLIT_NAMES, **{usage.lower(): split for usage, split in USAGES.items()}}
 
 MEND = "Mend the row or download the file anew."

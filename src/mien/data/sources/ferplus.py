@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mien.data.dataset import Split
-from mien.data.sources.challenge import USAGES
+from mien.data.sources.names import USAGES
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
 from mien.files import write_file

@@ -10,33 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.data.raw import Batch, batch, slug
-from mien.data.sources.challenge import USAGES
+from mien.data.sources.names import LABEL_MAPS, SKIP, SPLIT_NAMES, SYNONYMS, USAGES
 from mien.data.sources.splitting import complete
 from mien.emotions import EMOTIONS, SPLITS
 from mien.errors import MienError
-
-NAMES = {
-    "angry": ("anger", "ang"),
-    "disgust": ("disgusted", "disgusting", "dis"),
-    "fear": ("fearful", "afraid", "scared"),
-    "happy": ("happiness", "joy", "hap"),
-    "sad": ("sadness",),
-    "surprise": ("surprised", "surprising", "sur"),
-    "neutral": ("neutrality", "neu"),
-}
-"""Other names of the emotions, as data sets call their folders."""
-
-SYNONYMS = {name: emotion for emotion, others in NAMES.items() for name in (emotion, *others)}
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff", ".gif"}
 
@@ -75,7 +52,7 @@ def folders(path: Path, label_map: Mapping[str, str] | None = None, seed: int = 
 
 def _mapping(label_map: Mapping[str, str]) -> dict[str, str]:
     for name, emotion in label_map.items():
-        if emotion != "skip" and emotion not in SYNONYMS:
+        if emotion != SKIP and emotion not in SYNONYMS:
             raise MienError(f"Label map {name}={emotion}: expected one of {', '.join(EMOTIONS)} or skip.")
     return {_plain(name): SYNONYMS.get(emotion, emotion) for name, emotion in label_map.items()}
 
@@ -94,7 +71,7 @@ def _find(root: Path, extra: Mapping[str, str]) -> tuple[list[Found], list[str]]
         split = next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None)
         if emotion is None:
             unknown[below.parent.as_posix()] += 1
-        elif emotion == "skip":
+        elif emotion == SKIP:
             skipped[below.parent.as_posix()] += 1
         else:
             found.append(Found(below, EMOTIONS.index(emotion), split))
@@ -119,10 +96,12 @@ def _refuse(root: Path, found: Sequence[Found], unknown: Mapping[str, int], othe
     if "." in unknown:
         raise MienError(f"{root} itself holds {unknown['.']} images. Put each into a folder named after its emotion.")
     if unknown:
-        first = _plain(Path(next(iter(unknown))).name)
+        names = [_plain(Path(folder).name) for folder in unknown]
+        numbers = f" The numbers of {' or '.join(LABEL_MAPS)}: --label-map {next(iter(LABEL_MAPS))}."
         raise MienError(
             f"Folders in {root} that name no emotion: {_counted(unknown)}. Expected {', '.join(EMOTIONS)} or a common "
-            f"synonym. Map each one: --label-map {first}=happy, or --label-map {first}=skip to leave it out."
+            f"synonym. Map each one: --label-map {names[0]}=happy, or --label-map {names[0]}=skip to leave it out."
+            f"{numbers if all(map(str.isdigit, names)) else ''}"
         )
     if not found:
         what = f", only {_counted(other)}" if other else ""
