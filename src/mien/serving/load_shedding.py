@@ -1,15 +1,9 @@
 """Refuse at once what cannot be answered soon, so that the rest is."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from mien.serving.asgi import App, Message, Receive, Scope, Send
 
 RETRY_SECONDS = 1
 CROWD, EACH = 3, 8
@@ -50,7 +44,7 @@ class LoadShedder:
     def _parting(self, send: Send) -> Send:
         """Let the answer close its connection where it is time to."""
 
-        async def parting(message: MutableMapping[str, Any]) -> None:
+        async def parting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.answered += 1
                 if self.within >= CROWD and self.answered % EACH == 0:

@@ -6,12 +6,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mien.serving import schemas
+from mien.serving.access import Access
 from mien.serving.limits import Limits
 
 REFERENCE = "#/components/schemas/{model}"
 
 STATUSES = {
     400: "The form is broken or cut off.",
+    401: "The service needs a key, and this request has none or a wrong one.",
     413: "Too many bytes, pixels, files or fields.",
     415: "No multipart form, or no image of a format that is read.",
     422: "The wrong field, or a damaged photo.",
@@ -30,8 +32,14 @@ CALLS: dict[str, tuple[str, str, type[BaseModel] | None]] = {
 """Each call that takes a form: its field, what it does, and the model of its answer (None: a picture)."""
 
 
-def document(version: str, limits: Limits) -> dict[str, Any]:
-    """OpenAPI 3.0.3 of every call of the service."""
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "One of the keys in MIEN_API_KEY."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
+}
+
+
+def document(version: str, limits: Limits, access: Access) -> dict[str, Any]:
+    """OpenAPI 3.1 of every call of the service."""
     models: list[type[BaseModel]] = [
         schemas.Error,
         schemas.ModelInfo,
@@ -46,8 +54,9 @@ def document(version: str, limits: Limits) -> dict[str, Any]:
             "description": "Emotions of the faces in a photo. Photos are not stored. An expression is not a feeling.",
         },
         "servers": [{"url": "."}],
-        "paths": {path: {"post": _call(path, limits)} for path in CALLS} | _infrastructure(),
-        "components": {"schemas": defined["$defs"]},
+        "paths": {path: {"post": _call(path, limits)} for path in CALLS} | _infrastructure(access),
+        "components": {"schemas": defined["$defs"]} | ({"securitySchemes": SECURITY} if access.keys else {}),
+        "security": [{name: []} for name in SECURITY] if access.keys else [],
     }
 
 
@@ -70,9 +79,9 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
     }
 
 
-def _infrastructure() -> dict[str, Any]:
+def _infrastructure(access: Access) -> dict[str, Any]:
     result = {"200": {"description": "The answer.", "content": {"application/json": _schema(schemas.ModelInfo)}}}
-    calls = {
+    calls: dict[str, Any] = {
         "/model_info": {
             "get": {"summary": "The model's card and what serves it.", "tags": ["Service"], "responses": result}
         }
@@ -86,6 +95,12 @@ def _infrastructure() -> dict[str, Any]:
     for path, (summary, kind) in summaries.items():
         answer = {"200": {"description": summary, "content": {kind: {"schema": {"type": "string"}}}}}
         calls[path] = {"get": {"summary": summary, "tags": ["Service"], "responses": answer}}
+    refusal = {"description": STATUSES[401], "content": {"application/json": _schema(schemas.Error)}}
+    for path, call in calls.items():
+        if access.answers(path):
+            call["get"]["security"] = []
+        else:
+            call["get"]["responses"] = call["get"]["responses"] | {"401": refusal}
     return calls
 
 

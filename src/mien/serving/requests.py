@@ -1,7 +1,7 @@
 """Read the photos in a request, or say why they cannot be read."""
 
-from collections.abc import AsyncGenerator
-from typing import Annotated, Any, ClassVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import bentoml
 from bentoml.exceptions import BentoMLException
@@ -17,15 +17,18 @@ from mien.serving import limits
 MIB = 2**20
 
 
-def _limits() -> limits.Limits:
-    """The limits in force; wrong ones raise BentoML's own error, which its command line prints without a traceback."""
+Setting = TypeVar("Setting")
+
+
+def configured(read: Callable[[], Setting]) -> Setting:
+    """What the environment says; nonsense raises BentoML's own error, which its command line prints in one sentence."""
     try:
-        return limits.read()
+        return read()
     except MienError as error:
         raise BentoMLException(str(error)) from None
 
 
-LIMITS = _limits()
+LIMITS = configured(limits.read)
 
 File = Annotated[
     Any,

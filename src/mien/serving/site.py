@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mien.serving import openapi
+from mien.serving.access import Access
 from mien.serving.limits import Limits
 from mien.serving.requests import hint
 
@@ -32,7 +33,7 @@ HEADERS = {
 }
 
 
-def site(limits: Limits) -> Starlette:
+def site(limits: Limits, access: Access) -> Starlette:
     """The application that is mounted beside the calls."""
 
     async def info(_: Request) -> Response:
@@ -43,7 +44,7 @@ def site(limits: Limits) -> Starlette:
     async def described(_: Request) -> Response:
         from bentoml import get_current_service
 
-        return JSONResponse(openapi.document(get_current_service().mien.card.version, limits))
+        return JSONResponse(openapi.document(get_current_service().mien.card.version, limits, access))
 
     pages = [Route(path, _file(name, kind)) for path, (name, kind) in FILES.items()]
     others = ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]
