@@ -21,6 +21,8 @@ import psutil
 from clients import request
 
 PROBE_SECONDS, CONNECTIONS = 5.0, 8
+PAUSE = 0.2
+"""Seconds that a client stays away after a refusal."""
 SAMPLES = 10
 OK = 200
 
@@ -99,7 +101,8 @@ async def closed(service: Service, seconds: float) -> Tally:
 
     async def client() -> None:
         while time.perf_counter() < end:
-            await _timed(service, tally)
+            if await _timed(service, tally) != OK:
+                await asyncio.sleep(PAUSE)
 
     await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
     return tally
@@ -107,7 +110,7 @@ async def closed(service: Service, seconds: float) -> Tally:
 
 async def opened(service: Service, seconds: float, rate: float) -> Tally:
     """Clients that come at a steady rate and do not care how busy the service is."""
-    tally, started, tasks = Tally(), time.perf_counter(), set[asyncio.Task[None]]()
+    tally, started, tasks = Tally(), time.perf_counter(), set[asyncio.Task[int]]()
     for number in range(int(seconds * rate)):
         await asyncio.sleep(max(0.0, started + number / rate - time.perf_counter()))
         task = asyncio.create_task(_timed(service, tally))
@@ -117,11 +120,12 @@ async def opened(service: Service, seconds: float, rate: float) -> Tally:
     return tally
 
 
-async def _timed(service: Service, tally: Tally) -> None:
+async def _timed(service: Service, tally: Tally) -> int:
     started = time.perf_counter()
     status, body = await service.ask()
     tally.seconds[status].append(time.perf_counter() - started)
     tally.wrong += status == OK and body != service.right
+    return status
 
 
 async def watched(service: Service, pause: float) -> None:

@@ -9,16 +9,19 @@ from mien.serving import schemas
 from mien.serving.access import Access
 from mien.serving.limits import Limits
 
+RAW = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+"""Named for a body that is one photo; any other `image/…` is read as well."""
+
 REFERENCE = "#/components/schemas/{model}"
 
 STATUSES = {
     400: "The form is broken or cut off.",
     401: "The service needs a key, and this request has none or a wrong one.",
     413: "Too many bytes, pixels, files or fields.",
-    415: "No multipart form, or no image of a format that is read.",
+    415: "No form and no photo as the body, or no image of a format that is read.",
     422: "The wrong field, or a damaged photo.",
     429: "More requests at a time than are served: try again after `Retry-After` seconds.",
-    503: "More bytes at a time than are held: try again after `Retry-After` seconds.",
+    503: "It would wait too long, or its bytes find no room: try again after `Retry-After` seconds.",
     504: "The request or its answer took too long.",
 }
 
@@ -67,6 +70,7 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
     many = {"type": "array", "items": file, "minItems": 1, "maxItems": most}
     form = {"type": "object", "properties": {field: file if field == "image" else many}, "required": [field]}
     picture = {"schema": {"type": "string", "format": "binary"}}
+    bodies = {"multipart/form-data": {"schema": form}} | (dict.fromkeys(RAW, picture) if field == "image" else {})
     answer = {"application/json": _schema(model)} if model else {"image/jpeg": picture, "image/png": picture}
     refusals = {str(status): {"description": why, "content": {"application/json": _schema(schemas.Error)}}
                 for status, why in STATUSES.items()}  # fmt: skip
@@ -74,7 +78,7 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
         "summary": summary,
         "operationId": path.strip("/"),
         "tags": ["Photos"],
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "requestBody": {"required": True, "content": bodies},
         "responses": {"200": {"description": "The answer.", "content": answer}} | refusals,
     }
 

@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response
 from mien.errors import MienError
 from mien.inference import champion, predictor
 from mien.monitoring.recorder import recorder, settings
-from mien.serving import access, openapi, port, schemas
+from mien.serving import access, openapi, port, schemas, timings
+from mien.serving.backlog import Backlog
 from mien.serving.load_shedding import LoadShedder
 from mien.serving.photo_service import PhotoService
 from mien.serving.prometheus import telemetry
@@ -109,10 +110,12 @@ class Mien:
             "cache-control": "no-store",
         }
         try:
-            answer = work()
+            with timings.collected() as times:
+                answer = work()
         except RefusedError as refused:
             telemetry().refused.labels(refused.status).inc()
             return JSONResponse({"error": str(refused)}, status_code=refused.status, headers=headers)
+        headers["server-timing"] = timings.header(times)
         if isinstance(answer, tuple):
             return Response(answer[0], media_type=answer[1], headers=headers)
         return JSONResponse(answer, headers=headers)
@@ -128,6 +131,7 @@ Mien.add_asgi_middleware(  # type: ignore[attr-defined]
     requests=-(-LIMITS.concurrency // LIMITS.workers),
     room=LIMITS.memory_mib * MIB,
     largest=LIMITS.batch_mib * MIB,
+    backlog=Backlog(frozenset({"/predict_batch", "/classify"}), LIMITS.wait_ms / 1000),
 )
 Mien.mount_asgi_app(site(LIMITS, ACCESS), path="/", name="site")  # type: ignore[attr-defined]
 
