@@ -54,8 +54,8 @@ test-long: $(READY)  ## run whole pipelines: each kill and fault, and retrain.ym
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m long
 
 .PHONY: test-fresh
-test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them (wants a package index)
-	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py tests/cluster/test_bare_machine.py
+test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them; hold the service against its OpenAPI (wants a package index)
+	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py tests/serving/test_openapi.py tests/cluster/test_bare_machine.py
 
 .PHONY: baselines
 baselines: $(READY)  ## train published recipes under this protocol, in baselines/

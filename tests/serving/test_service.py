@@ -260,6 +260,15 @@ def test_another_method_is_told_to_post(client: TestClient, path: str, method: s
     assert f"http://localhost:3000{path}" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_every_documented_path_says_which_methods_it_takes(client: TestClient, method: str) -> None:
+    for path, call in client.get("/docs.json").json()["paths"].items():
+        if method.lower() not in call:
+            answer = client.request(method, path)
+            assert (answer.status_code, list(answer.json())) == (405, ["error"]), path
+            assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == {name.upper() for name in call}
+
+
 def test_what_is_not_there_is_refused_in_the_same_form(client: TestClient) -> None:
     for method, path, status in [("GET", "/nothing", 404), ("POST", "/app/none.js", 404), ("POST", "/app", 405)]:
         answer = client.request(method, path)
