@@ -1,4 +1,4 @@
-"""The running service against its own OpenAPI, with schemathesis: `make test-fresh` runs it where there is a package index."""
+"""The running service against its own OpenAPI, with schemathesis. It takes a package index: `make test-fresh`."""
 
 import os
 import subprocess
