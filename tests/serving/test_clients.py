@@ -78,7 +78,7 @@ def busy(served: Any) -> Iterator[tuple[str, list[str]]]:
 def run(command: list[str], *files: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """A client's run on these files."""
     return subprocess.run(
-        [*command, *map(str, words)],
+        [*command, *map(str, files)],
         env=os.environ | environment,
         capture_output=True,
         text=True,
