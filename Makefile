@@ -54,8 +54,8 @@ test-long: $(READY)  ## run whole pipelines: each kill and fault, and retrain.ym
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m long
 
 .PHONY: test-fresh
-test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them (wants a package index)
-	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py tests/cluster/test_bare_machine.py
+test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them; hold the service against its OpenAPI (wants a package index)
+	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py tests/serving/test_openapi.py tests/cluster/test_bare_machine.py
 
 .PHONY: baselines
 baselines: $(READY)  ## train published recipes under this protocol, in baselines/
@@ -72,14 +72,21 @@ lint: $(READY)  ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Only the command line changes these: many shells and containers have a HOST and a PORT that mean something else.
+HOST := 127.0.0.1
+ui: PORT := 5000
+serve: PORT := 3000
+
 .PHONY: ui
-ui: $(READY)  ## browse the runs in MLflow, on port 5000 (DIR=demo: the demo's)
-	@echo "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
-	cd $(DIR) && mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port 5000
+ui: $(READY)  ## browse the runs in MLflow (DIR=demo: the demo's; PORT=5000)
+	@$(BIN)/python -m mien.serving.port $(HOST) $(PORT)
+	@echo "http://$(HOST):$(PORT)/#/experiments?workflowType=machine_learning"
+	cd $(DIR) && mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host $(HOST) --port $(PORT)
 
 .PHONY: serve
-serve: $(READY)  ## serve the packaged champion, on port 3000 (DIR=demo: the demo's)
-	cd $(DIR) && bentoml serve . --port 3000
+serve: $(READY)  ## serve the packaged champion (DIR=demo: the demo's; PORT=3000; HOST=0.0.0.0: to other machines too)
+	@$(BIN)/python -m mien.serving.port $(HOST) $(PORT)
+	cd $(DIR) && bentoml serve . --host $(HOST) --port $(PORT)
 
 .PHONY: bench
 bench: $(READY)  ## training speed of every family

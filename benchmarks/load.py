@@ -1,4 +1,7 @@
-"""The service under more load than it carries: what it refuses and how fast, whether the rest is right, its memory."""
+"""The service under more load than it carries: what it refuses and how fast, whether the rest is right, its memory.
+
+It starts a service of its own, or loads the one at `--url`.
+"""
 
 import argparse
 import asyncio
@@ -12,15 +15,18 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from statistics import quantiles
+from urllib.parse import urlsplit
 
 import psutil
 from clients import request
 
 PROBE_SECONDS, CONNECTIONS = 5.0, 8
+PAUSE = 0.2
+"""Seconds that a client stays away after a refusal."""
 SAMPLES = 10
 OK = 200
 
@@ -37,20 +43,22 @@ class Tally:
 class Service:
     """A running service, one request for it, and the answer that is right."""
 
+    host: str
     port: int
-    process: psutil.Process
     request: bytes
+    process: psutil.Process | None = None
+    """Unknown for a service that was running before."""
     right: bytes = b""
 
     def workers(self) -> list[psutil.Process]:
         """The processes that answer."""
-        children = self.process.children(recursive=True)
+        children = self.process.children(recursive=True) if self.process else []
         return [child for child in children if "_bentoml_impl.worker.service" in child.cmdline()]
 
     async def ask(self) -> tuple[int, bytes]:
         """The status and the body of one request over a connection of its own; status 0: no answer."""
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await asyncio.open_connection(self.host, self.port)
             writer.write(self.request)
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             writer.close()
@@ -66,24 +74,29 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--minutes", type=float, help="the same in minutes")
     parser.add_argument("--times", type=float, default=1.5, help="how often its capacity the service is asked for")
+    parser.add_argument("--probe", type=float, default=PROBE_SECONDS, help="seconds before and after, at its capacity")
+    parser.add_argument("--url", help="a running service, such as http://127.0.0.1:3000 (default: one of its own)")
+    parser.add_argument("--key", help="its API key, where it needs one")
     given = parser.parse_args()
     photo = given.photo.read_bytes() if given.photo else _portrait()
-    with running(photo) as service:
-        asyncio.run(measure(service, 60 * given.minutes if given.minutes else given.seconds, given.times))
+    with there(given.url, given.key, photo) if given.url else running(photo) as service:
+        asyncio.run(measure(service, 60 * given.minutes if given.minutes else given.seconds, given.times, given.probe))
 
 
-async def measure(service: Service, seconds: float, times: float) -> None:
+async def measure(service: Service, seconds: float, times: float, probe: float = PROBE_SECONDS) -> None:
     """Print the table."""
-    _, right = await service.ask()
-    service = Service(service.port, service.process, service.request, right)
-    await closed(service, 2.0)
-    calm = await closed(service, PROBE_SECONDS)
-    capacity = len(calm.seconds[OK]) / PROBE_SECONDS
+    status, right = await service.ask()
+    if status != OK:
+        raise SystemExit(f"error: the service answers with status {status}: {right.decode()[:300] or 'nothing'}")
+    service = replace(service, right=right)
+    await closed(service, min(2.0, probe))
+    calm = await closed(service, probe)
+    capacity = len(calm.seconds[OK]) / probe
     print(f"capacity: {capacity:.1f} requests/s at concurrency {CONNECTIONS}; asked for {times * capacity:.1f}/s now")
     watching = asyncio.create_task(watched(service, seconds / SAMPLES))
     busy = await opened(service, seconds, times * capacity)
     watching.cancel()
-    again = await closed(service, PROBE_SECONDS)
+    again = await closed(service, probe)
     rows = (("capacity", calm), (f"{times:g} × {seconds:g} s", busy), ("afterwards", again))
     print(f"{'':<16}{'status':>8}{'answers':>10}{'p50 ms':>10}{'p95 ms':>10}{'max ms':>10}{'wrong':>8}")
     for name, tally in rows:
@@ -99,7 +112,8 @@ async def closed(service: Service, seconds: float) -> Tally:
 
     async def client() -> None:
         while time.perf_counter() < end:
-            await _timed(service, tally)
+            if await _timed(service, tally) != OK:
+                await asyncio.sleep(PAUSE)
 
     await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
     return tally
@@ -107,7 +121,7 @@ async def closed(service: Service, seconds: float) -> Tally:
 
 async def opened(service: Service, seconds: float, rate: float) -> Tally:
     """Clients that come at a steady rate and do not care how busy the service is."""
-    tally, started, tasks = Tally(), time.perf_counter(), set[asyncio.Task[None]]()
+    tally, started, tasks = Tally(), time.perf_counter(), set[asyncio.Task[int]]()
     for number in range(int(seconds * rate)):
         await asyncio.sleep(max(0.0, started + number / rate - time.perf_counter()))
         task = asyncio.create_task(_timed(service, tally))
@@ -117,11 +131,12 @@ async def opened(service: Service, seconds: float, rate: float) -> Tally:
     return tally
 
 
-async def _timed(service: Service, tally: Tally) -> None:
+async def _timed(service: Service, tally: Tally) -> int:
     started = time.perf_counter()
     status, body = await service.ask()
     tally.seconds[status].append(time.perf_counter() - started)
     tally.wrong += status == OK and body != service.right
+    return status
 
 
 async def watched(service: Service, pause: float) -> None:
@@ -129,8 +144,19 @@ async def watched(service: Service, pause: float) -> None:
     started = time.perf_counter()
     while True:
         held = " + ".join(f"{worker.memory_info().rss / 2**20:.0f}" for worker in service.workers())
-        print(f"after {time.perf_counter() - started:5.0f} s the workers hold {held} MiB", flush=True)
+        if held:
+            print(f"after {time.perf_counter() - started:5.0f} s the workers hold {held} MiB", flush=True)
         await asyncio.sleep(pause)
+
+
+@contextlib.contextmanager
+def there(url: str, key: str | None, photo: bytes) -> Iterator[Service]:
+    """The service that runs at an address."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise SystemExit(f"error: --url is {url}, expected an address such as http://127.0.0.1:3000")
+    more = "connection: close\r\n" + (f"x-api-key: {key}\r\n" if key else "")
+    yield Service(parts.hostname, parts.port or 80, request(photo, more))
 
 
 @contextlib.contextmanager
@@ -143,7 +169,8 @@ def running(photo: bytes) -> Iterator[Service]:
         environment = {**os.environ, "BENTOML_HOME": home}
         command = [sys.executable, "-m", "bentoml", "serve", str(Path(__file__).parents[1]), "--port", str(port)]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        service = Service(port, psutil.Process(server.pid), request(photo, "connection: close\r\n"))
+        asked = request(photo, "connection: close\r\n")
+        service = Service("127.0.0.1", port, asked, psutil.Process(server.pid))
         try:
             end = time.monotonic() + 120
             while asyncio.run(service.ask())[0] != OK:

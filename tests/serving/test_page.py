@@ -105,8 +105,9 @@ class Browser:
 
     def press(self, key: str, code: int) -> None:
         """Press a key of the keyboard."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+        text = {"text": "\r"} if key == "Enter" else {}  # what follows a link or sends a form is the character
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
 
     def choose(self, selector: str, *files: Path) -> None:
         """Put files into an input, as its dialogue does."""
@@ -254,6 +255,88 @@ def test_a_busy_service_is_asked_again_by_itself(page: Browser, pictures: Path) 
     page.wait("document.querySelector('.face')")
 
 
+@pytest.fixture(scope="module")
+def fifty(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Fifty files: two are no photos, three show no face, the rest shows one each."""
+    folder = tmp_path_factory.mktemp("fifty")
+    kinds = {3: "notes.jpg", 30: "notes.jpg", 7: "=blank.png", 8: "=blank.png", 49: "=blank.png"}
+    small = folder / "small.jpg"
+    Image.open(pictures / "portrait.jpg").resize((256, 300)).save(small)
+    files = []
+    for number in range(50):
+        source = pictures / kinds[number] if number in kinds else small
+        files.append(Path(shutil.copy(source, folder / f"{number:02d}{source.suffix}")))
+    return files
+
+
+def test_fifty_photos_at_once_are_answered_in_batches_with_their_progress(page: Browser, fifty: list[Path]) -> None:
+    page.evaluate("""(() => { window.told = []; new MutationObserver(() =>
+        window.told.push(document.querySelector('#say').innerText)).observe(document.querySelector('#say'),
+        {childList: true}); })()""")
+    page.choose("#files", *fifty)
+    page.wait("!document.querySelector('#progress').hidden")
+    assert page.evaluate("document.querySelector('#progress-bar').max") == 50
+    assert page.text("#progress-text").endswith("of 50 photos")
+    page.wait("document.querySelectorAll('.face, .none, .failed').length === 50", 120)
+    page.wait("document.querySelector('#say').innerText.startsWith('Done. 50 photos, 45 faces.')")
+    assert page.evaluate("document.querySelector('#progress').hidden")
+    asked = [url.rsplit("/", 1)[1] for url in page.requests if url.rsplit("/", 1)[1].startswith("predict")]
+    assert "predict_batch" in asked
+    assert len(asked) < 30
+    told = page.evaluate("window.told")
+    assert any(text.endswith("of 50 photos answered.") for text in told)
+    assert len(told) <= len(asked) + 1  # a screen reader is not flooded with fifty sentences
+    assert page.problems == []
+
+
+def test_what_got_no_answer_is_listed_by_name_and_leads_to_its_place(page: Browser, fifty: list[Path]) -> None:
+    page.choose("#files", *fifty)
+    page.wait("document.querySelectorAll('.face, .none, .failed').length === 50", 120)
+    assert page.text("#problems-title") == "2 could not be read, 3 without a face that was found:"
+    lines = page.text("#problems-list").splitlines()
+    assert [line[:6] for line in lines] == ["03.jpg", "30.jpg", "07.png", "08.png", "49.png"]
+    assert "no image that can be read" in lines[0]
+    assert lines[2] == "07.png: no face was found."
+    page.evaluate("document.querySelector('#problems-list a').focus()")
+    page.press("Enter", 13)
+    page.wait("document.activeElement.matches('.result')")
+    assert "03.jpg" in page.text(".result:focus")
+    page.evaluate("document.querySelector('#clear').click()")
+    assert page.evaluate("document.querySelector('#problems').hidden")
+
+
+def test_photos_that_got_no_answer_are_asked_about_again_together(page: Browser, pictures: Path) -> None:
+    offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.call("Network.emulateNetworkConditions", offline=True, **offline)
+    page.choose("#files", pictures / "portrait.jpg", pictures / "=blank.png")
+    page.wait("document.querySelectorAll('.failed').length === 2")
+    assert page.text("#problems-title") == "2 got no answer:"
+    page.call("Network.emulateNetworkConditions", offline=False, **offline)
+    page.evaluate("document.querySelector('#again').click()")
+    page.wait("document.querySelectorAll('.face, .none').length === 2")
+    assert page.text("#problems-title") == "1 without a face that was found:"
+    assert page.evaluate("document.querySelector('#again').hidden")
+
+
+def test_a_service_with_a_key_asks_for_it_and_then_answers(
+    chromium: Browser, pictures: Path, serve: Callable[..., Any], champion_folder: Path, tmp_path: Path
+) -> None:
+    with serve(tmp_path, MIEN_API_KEY="right-key", MIEN_CHAMPION=str(champion_folder)) as server:
+        server.wait()
+        chromium.open(f"{server.url}/app")
+        chromium.wait("!document.querySelector('#key-form').hidden")
+        chromium.choose("#files", pictures / "portrait.jpg")
+        chromium.wait("document.querySelector('.failed')")
+        for key, text in {"wrong-key": "does not know this key", "right-key": ""}.items():
+            chromium.evaluate("document.querySelector('#key').focus()")
+            chromium.call("Input.insertText", text=key)
+            chromium.press("Enter", 13)
+            chromium.wait(f"document.querySelector('#key-text').innerText.includes('{text}')")
+        chromium.wait("document.querySelector('.face')")
+        assert chromium.evaluate("document.querySelector('#key-form').hidden")
+        assert "version 3" in chromium.text("#model")
+
+
 def test_saliency_is_shown_with_what_it_means(page: Browser, pictures: Path) -> None:
     page.choose("#files", pictures / "portrait.jpg")
     page.wait("document.querySelector('.face')")
@@ -364,6 +447,8 @@ def test_the_page_fits_a_phone_and_is_legible_in_the_dark(page: Browser, picture
         ".button.primary",
         "[aria-selected=true]",
         ".notice",
+        "#problems-title",
+        "#problems-list a",
     ):
         assert page.evaluate(CONTRAST.replace("SELECTOR", json.dumps(selector))) >= 4.5, selector
     assert page.evaluate("getComputedStyle(document.querySelector('.fill')).transitionDuration") == "0s"

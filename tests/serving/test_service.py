@@ -99,7 +99,7 @@ def test_unusable_photos_are_refused(
         ({"data": {"image": "text"}}, 415),
         ({"json": {"image": "text"}}, 415),
         ({"content": b"", "headers": {}}, 415),
-        ({"content": b"\xff\xd8\xff", "headers": {"content-type": "image/jpeg"}}, 415),
+        ({"content": b"image", "headers": {"content-type": "application/x-www-form-urlencoded"}}, 415),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400),
         ({"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422),
@@ -114,6 +114,28 @@ def test_requests_that_are_no_form_with_one_photo_are_refused(
     answer = client.post("/predict", **request_)
     assert answer.status_code == status
     assert "image" in json.dumps(answer.json())
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "Image/PNG; q=1", "application/octet-stream"])
+def test_a_photo_may_be_the_body_itself(client: TestClient, portrait: bytes, kind: str) -> None:
+    for path in ("/predict", "/annotate", "/explain"):
+        answer = client.post(path, content=portrait, headers={"content-type": kind})
+        assert answer.status_code == 200
+        assert answer.content == client.post(path, files={"image": portrait}).content
+
+
+def test_a_body_that_is_no_photo_or_too_large_is_refused(client: TestClient, portrait: bytes) -> None:
+    bodies = {b"": 415, b"text": 415, portrait[:4000]: 422, portrait + bytes(MAX_BYTES): 413}
+    for body, status in bodies.items():
+        answer = client.post("/predict", content=body, headers={"content-type": "image/jpeg"})
+        assert (answer.status_code, list(answer.json())) == (status, ["error"])
+
+
+def test_many_photos_need_a_form(client: TestClient, portrait: bytes) -> None:
+    for path in ("/predict_batch", "/classify"):
+        answer = client.post(path, content=portrait, headers={"content-type": "image/jpeg"})
+        assert answer.status_code == 415
+        assert "as the body" not in answer.json()["error"]
 
 
 def many(*photos: bytes) -> list[tuple[str, tuple[str, bytes]]]:
@@ -210,6 +232,18 @@ def test_every_answer_says_which_model_it_is(client: TestClient, portrait: bytes
             assert answer.headers["cache-control"] == "no-store"
 
 
+def test_an_answer_says_where_its_time_went(client: TestClient, portrait: bytes) -> None:
+    answer = upload(client, portrait)
+    times = {
+        name: float(dur) for name, dur in (part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    }
+    assert list(times) == ["detection", "classification", "total"]
+    assert 0 < times["classification"] < times["detection"] + times["classification"] <= times["total"] + 0.2
+    explained = client.post("/explain", files={"image": portrait}).headers["server-timing"]
+    assert "saliency;dur=" in explained
+    assert "server-timing" not in upload(client, b"text").headers
+
+
 def test_the_model_says_what_it_is_and_what_it_takes(client: TestClient) -> None:
     result = schemas.ModelInfo.model_validate(client.get("/model_info").json())
     assert (result.model.version, result.uncertain_below, result.detector.name) == ("3", 0.4, "haar")
@@ -226,6 +260,15 @@ def test_another_method_is_told_to_post(client: TestClient, path: str, method: s
     assert f"http://localhost:3000{path}" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_every_documented_path_says_which_methods_it_takes(client: TestClient, method: str) -> None:
+    for path, call in client.get("/docs.json").json()["paths"].items():
+        if method.lower() not in call:
+            answer = client.request(method, path)
+            assert (answer.status_code, list(answer.json())) == (405, ["error"]), path
+            assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == {name.upper() for name in call}
+
+
 def test_what_is_not_there_is_refused_in_the_same_form(client: TestClient) -> None:
     for method, path, status in [("GET", "/nothing", 404), ("POST", "/app/none.js", 404), ("POST", "/app", 405)]:
         answer = client.request(method, path)
@@ -240,8 +283,9 @@ def test_the_service_is_healthy_and_describes_itself(client: TestClient) -> None
     assert set(openapi.CALLS) | {"/model_info", "/app", "/livez", "/readyz", "/metrics"} == set(paths)
     for path, (field, _, _) in openapi.CALLS.items():
         described = paths[path]["post"]
-        form = described["requestBody"]["content"]["multipart/form-data"]["schema"]
-        assert form["required"] == [field]
+        bodies = described["requestBody"]["content"]
+        assert bodies["multipart/form-data"]["schema"]["required"] == [field]
+        assert ("image/jpeg" in bodies) == (field == "image")
         assert {int(status) for status in described["responses"]} == {200, *openapi.STATUSES}
 
 

@@ -36,6 +36,29 @@ def test_a_limit_that_is_none_stops_the_service(serve: Serve, tmp_path: Path) ->
     assert "Traceback" not in result
 
 
+def test_a_service_with_a_key_answers_who_has_it_and_logs_each_request_under_its_id(
+    serve: Serve, champion_folder: Path, portrait: bytes, tmp_path: Path
+) -> None:
+    shutil.copytree(champion_folder, tmp_path / "models" / "champion")
+    with serve(tmp_path, MIEN_API_KEY="old-key new-key", MIEN_CORS_ORIGINS="https://app.example") as server:
+        server.wait()
+        key = {"authorization": "Bearer new-key", "origin": "https://app.example"}
+        assert httpx.get(f"{server.url}/app").status_code == 200
+        assert [httpx.get(f"{server.url}/{path}").status_code for path in ("metrics", "model_info")] == [401, 401]
+        refused = httpx.post(f"{server.url}/predict", files={"image": portrait})
+        assert (refused.status_code, "WWW-Authenticate" in refused.headers) == (401, True)
+        answer = httpx.post(f"{server.url}/predict", files={"image": portrait}, headers=key, timeout=60)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, key["origin"])
+        described = httpx.get(f"{server.url}/docs.json").json()
+        assert set(described["components"]["securitySchemes"]) == {"bearer", "header"}
+        assert described["paths"]["/livez"]["get"]["security"] == []
+    log = server.log.read_text()
+    for each in (refused, answer):
+        (line,) = (line for line in log.splitlines() if f"(request {each.headers['x-request-id']})" in line)
+        assert f"status={each.status_code}" in line
+    assert "new-key" not in log
+
+
 def test_the_metrics_count_photos_faces_and_emotions_over_all_workers(served: Any, portrait: bytes) -> None:
     for _ in range(4):  # connections of their own, so that both workers answer
         assert httpx.post(f"{served.url}/predict", files={"image": portrait}, timeout=60).status_code == 200

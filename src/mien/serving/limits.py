@@ -12,7 +12,7 @@ PREFIX = "MIEN_LIMIT_"
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes in MiB, times in seconds; `MIEN_LIMIT_BATCH_PHOTOS=8` and so on change them."""
+    """Sizes in MiB, times in seconds unless in ms; `MIEN_LIMIT_BATCH_PHOTOS=8` and so on change them."""
 
     photo_mib: int = 20
     """A request with one photo: one straight from a camera fits."""
@@ -28,6 +28,8 @@ class Limits:
     """Work on one batch; the photos that are left get an error each."""
     concurrency: int = 64
     """Requests at a time, all workers together; further ones get 429 at once."""
+    wait_ms: int = 500
+    """What a request may be expected to wait for those before it; one that would wait longer gets 503 at once."""
     memory_mib: int = 256
     """Bodies of requests that one worker holds at a time; further ones get 503 at once."""
     workers: int = 2

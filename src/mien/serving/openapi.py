@@ -6,17 +6,22 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mien.serving import schemas
+from mien.serving.access import Access
 from mien.serving.limits import Limits
+
+RAW = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+"""Named for a body that is one photo; any other `image/…` is read as well."""
 
 REFERENCE = "#/components/schemas/{model}"
 
 STATUSES = {
     400: "The form is broken or cut off.",
+    401: "The service needs a key, and this request has none or a wrong one.",
     413: "Too many bytes, pixels, files or fields.",
-    415: "No multipart form, or no image of a format that is read.",
+    415: "No form and no photo as the body, or no image of a format that is read.",
     422: "The wrong field, or a damaged photo.",
     429: "More requests at a time than are served: try again after `Retry-After` seconds.",
-    503: "More bytes at a time than are held: try again after `Retry-After` seconds.",
+    503: "It would wait too long, or its bytes find no room: try again after `Retry-After` seconds.",
     504: "The request or its answer took too long.",
 }
 
@@ -30,8 +35,14 @@ CALLS: dict[str, tuple[str, str, type[BaseModel] | None]] = {
 """Each call that takes a form: its field, what it does, and the model of its answer (None: a picture)."""
 
 
-def document(version: str, limits: Limits) -> dict[str, Any]:
-    """OpenAPI 3.0.3 of every call of the service."""
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "One of the keys in MIEN_API_KEY."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same."},
+}
+
+
+def document(version: str, limits: Limits, access: Access) -> dict[str, Any]:
+    """OpenAPI 3.1 of every call of the service."""
     models: list[type[BaseModel]] = [
         schemas.Error,
         schemas.ModelInfo,
@@ -46,8 +57,9 @@ def document(version: str, limits: Limits) -> dict[str, Any]:
             "description": "Emotions of the faces in a photo. Photos are not stored. An expression is not a feeling.",
         },
         "servers": [{"url": "."}],
-        "paths": {path: {"post": _call(path, limits)} for path in CALLS} | _infrastructure(),
-        "components": {"schemas": defined["$defs"]},
+        "paths": {path: {"post": _call(path, limits)} for path in CALLS} | _infrastructure(access),
+        "components": {"schemas": defined["$defs"]} | ({"securitySchemes": SECURITY} if access.keys else {}),
+        "security": [{name: []} for name in SECURITY] if access.keys else [],
     }
 
 
@@ -58,6 +70,7 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
     many = {"type": "array", "items": file, "minItems": 1, "maxItems": most}
     form = {"type": "object", "properties": {field: file if field == "image" else many}, "required": [field]}
     picture = {"schema": {"type": "string", "format": "binary"}}
+    bodies = {"multipart/form-data": {"schema": form}} | (dict.fromkeys(RAW, picture) if field == "image" else {})
     answer = {"application/json": _schema(model)} if model else {"image/jpeg": picture, "image/png": picture}
     refusals = {str(status): {"description": why, "content": {"application/json": _schema(schemas.Error)}}
                 for status, why in STATUSES.items()}  # fmt: skip
@@ -65,14 +78,14 @@ def _call(path: str, limits: Limits) -> dict[str, Any]:
         "summary": summary,
         "operationId": path.strip("/"),
         "tags": ["Photos"],
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+        "requestBody": {"required": True, "content": bodies},
         "responses": {"200": {"description": "The answer.", "content": answer}} | refusals,
     }
 
 
-def _infrastructure() -> dict[str, Any]:
+def _infrastructure(access: Access) -> dict[str, Any]:
     result = {"200": {"description": "The answer.", "content": {"application/json": _schema(schemas.ModelInfo)}}}
-    calls = {
+    calls: dict[str, Any] = {
         "/model_info": {
             "get": {"summary": "The model's card and what serves it.", "tags": ["Service"], "responses": result}
         }
@@ -86,6 +99,12 @@ def _infrastructure() -> dict[str, Any]:
     for path, (summary, kind) in summaries.items():
         answer = {"200": {"description": summary, "content": {kind: {"schema": {"type": "string"}}}}}
         calls[path] = {"get": {"summary": summary, "tags": ["Service"], "responses": answer}}
+    refusal = {"description": STATUSES[401], "content": {"application/json": _schema(schemas.Error)}}
+    for path, call in calls.items():
+        if access.answers(path):
+            call["get"]["security"] = []
+        else:
+            call["get"]["responses"] = call["get"]["responses"] | {"401": refusal}
     return calls
 
 

@@ -17,6 +17,7 @@ from mien.inference.calibration import apply_temperature
 from mien.inference.photos import Pixels
 from mien.inference.predictor import Mien
 from mien.inference.tta import average
+from mien.serving import timings
 from mien.serving.limits import Limits
 from mien.serving.prometheus import Telemetry
 from mien.serving.requests import RefusedError, refusal
@@ -92,7 +93,8 @@ class PhotoService:
         result = answer["faces"][:most]
         named = np.array([EMOTIONS.index(face["emotion"]) for face in result], dtype=np.int64)
         stacked = np.asarray(crops, dtype=np.float32).reshape(-1, *faces.SHAPE)
-        maps = saliency.saliency(stacked, named, self._probabilities)
+        with timings.timed("saliency"):
+            maps = saliency.saliency(stacked, named, self._probabilities)
         explained = [face | _explained(crop, map_) for face, crop, map_ in zip(result, crops, maps, strict=True)]
         return answer | {
             "faces": explained,

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mien.serving import timings
+
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -22,8 +24,8 @@ class Telemetry:
 
     def watch(self, mien: Any) -> None:
         """Time the detector and the runtime of `mien` from now on."""
-        mien.detector.detect = _timed(mien.detector.detect, self.detection)
-        mien.runtime.predict = _timed(mien.runtime.predict, self.classification)
+        mien.detector.detect = _timed(mien.detector.detect, "detection", self.detection)
+        mien.runtime.predict = _timed(mien.runtime.predict, "classification", self.classification)
 
     def record(self, faces: Sequence[dict[str, Any]]) -> None:
         """Count one photo and its faces."""
@@ -38,10 +40,10 @@ def telemetry() -> Telemetry:
     return Telemetry()
 
 
-def _timed(call: Callable[..., Any], histogram: Any) -> Callable[..., Any]:
+def _timed(call: Callable[..., Any], name: str, histogram: Any) -> Callable[..., Any]:
     @functools.wraps(call)
     def timed(*args: Any, **kwargs: Any) -> Any:
-        with histogram.time():
+        with histogram.time(), timings.timed(name):
             return call(*args, **kwargs)
 
     return timed

@@ -1,7 +1,7 @@
 """Read the photos in a request, or say why they cannot be read."""
 
-from collections.abc import AsyncGenerator
-from typing import Annotated, Any, ClassVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import bentoml
 from bentoml.exceptions import BentoMLException
@@ -17,15 +17,18 @@ from mien.serving import limits
 MIB = 2**20
 
 
-def _limits() -> limits.Limits:
-    """The limits in force; wrong ones raise BentoML's own error, which its command line prints without a traceback."""
+Setting = TypeVar("Setting")
+
+
+def configured(read: Callable[[], Setting]) -> Setting:
+    """What the environment says; nonsense raises BentoML's own error, which its command line prints in one sentence."""
     try:
-        return limits.read()
+        return read()
     except MienError as error:
         raise BentoMLException(str(error)) from None
 
 
-LIMITS = _limits()
+LIMITS = configured(limits.read)
 
 File = Annotated[
     Any,
@@ -56,7 +59,7 @@ def refusal(error: MienError) -> RefusedError:
 # BentoML's own reader writes each photo to disk, fetches URLs that a client names, and answers 500 to a bad form.
 # A refusal takes the photos' place, since BentoML would log its raising as a crash.
 class Photo(bentoml.IODescriptor):  # type: ignore[misc]
-    """A form with one photo in the field `image`, and what the client would like to be sent."""
+    """A photo, in the field `image` of a form or as the body itself, and what the client would like to be sent."""
 
     media_type: ClassVar[str | None] = "multipart/form-data"
     image: File
@@ -66,10 +69,15 @@ class Photo(bentoml.IODescriptor):  # type: ignore[misc]
     async def from_http_request(cls, request: Request, serde: Any) -> "Photo":  # noqa: ARG003
         """Read the photo's bytes."""
         try:
-            (image,) = await _files(request, "image", LIMITS.photo_mib, 1)
+            raw = _kind(request).startswith(RAW)
+            (image,) = [await _body(request)] if raw else await _files(request, "image", LIMITS.photo_mib, 1)
         except RefusedError as refused:
             image = refused
         return cls(image=image, accept=request.headers.get("accept", ""))
+
+
+RAW = ("image/", "application/octet-stream")
+"""Content types of a body that is the photo itself; what it is says its content."""
 
 
 class Photos(bentoml.IODescriptor):  # type: ignore[misc]
@@ -107,13 +115,26 @@ def hint(path: str) -> str:
     return f"Send {what}: curl -F {field}=@photo.jpg http://localhost:3000{path}"
 
 
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body, which is a photo."""
+    try:
+        return b"".join([chunk async for chunk in _limited(request, LIMITS.photo_mib)])
+    except ClientDisconnect:
+        raise RefusedError(400, "The request ended before its photo did. Send it again.") from None
+
+
 async def _files(request: Request, field: str, mib: int, most: int) -> list[bytes | RefusedError]:
     """The bytes of the files in `field`: one, or up to `most` of them."""
     advice = hint(request.url.path)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
+    raw = " Or send the photo as the body, with its own content type such as image/jpeg." if most == 1 else ""
     if kind != "multipart/form-data":
         raise RefusedError(
-            415, f"The request's content type is {kind or 'not given'}, expected multipart/form-data. {advice}"
+            415, f"The request's content type is {kind or 'not given'}, expected multipart/form-data. {advice}{raw}"
         )
     try:
         form = await _Form(request.headers, _limited(request, mib), max_files=most + 7, max_fields=8).parse()

@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
+import click
 import cv2
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
 from bentoml.exceptions import BentoMLException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from mien.errors import MienError
 from mien.inference import champion, predictor
 from mien.monitoring.recorder import recorder, settings
-from mien.serving import openapi, schemas
+from mien.serving import access, openapi, port, schemas, timings
+from mien.serving.backlog import Backlog
 from mien.serving.load_shedding import LoadShedder
 from mien.serving.photo_service import PhotoService
 from mien.serving.prometheus import telemetry
-from mien.serving.requests import LIMITS, MIB, Crops, Photo, Photos, RefusedError
+from mien.serving.request_id import RequestIds
+from mien.serving.requests import LIMITS, MIB, Crops, Photo, Photos, RefusedError, configured
 from mien.serving.site import site
 
 # BentoML reports each start to its maker. Its command line has read, and kept, the variable before it comes here.
@@ -27,6 +32,8 @@ do_not_track.cache_clear()
 
 # Without a configuration nobody reads the traces that BentoML makes of each request, in half a millisecond.
 CONFIGURED = any(name in os.environ for name in ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS"))
+
+ACCESS = configured(access.read)
 
 
 # One thread a worker, two workers: on two cores this serves most requests a second, since detection has one thread.
@@ -47,6 +54,7 @@ class Mien:
         try:
             champion.read_card(champion.folder(root=Path(Mien.working_dir)))  # type: ignore[attr-defined]
             settings()
+            _check_port()
         except MienError as error:
             raise BentoMLException(str(error)) from None
 
@@ -102,23 +110,39 @@ class Mien:
             "cache-control": "no-store",
         }
         try:
-            answer = work()
+            with timings.collected() as times:
+                answer = work()
         except RefusedError as refused:
             telemetry().refused.labels(refused.status).inc()
             return JSONResponse({"error": str(refused)}, status_code=refused.status, headers=headers)
+        headers["server-timing"] = timings.header(times)
         if isinstance(answer, tuple):
             return Response(answer[0], media_type=answer[1], headers=headers)
         return JSONResponse(answer, headers=headers)
 
 
+# The first sees a request first.
+Mien.add_asgi_middleware(RequestIds)  # type: ignore[attr-defined]
+Mien.add_asgi_middleware(CORSMiddleware, **ACCESS.cors())  # type: ignore[attr-defined]
+Mien.add_asgi_middleware(access.ApiKeys, access=ACCESS)  # type: ignore[attr-defined]
 Mien.add_asgi_middleware(  # type: ignore[attr-defined]
     LoadShedder,
     paths=frozenset(openapi.CALLS),
     requests=-(-LIMITS.concurrency // LIMITS.workers),
     room=LIMITS.memory_mib * MIB,
     largest=LIMITS.batch_mib * MIB,
+    backlog=Backlog(frozenset({"/predict_batch", "/classify"}), LIMITS.wait_ms / 1000),
 )
-Mien.mount_asgi_app(site(LIMITS), path="/", name="site")  # type: ignore[attr-defined]
+Mien.mount_asgi_app(site(LIMITS, ACCESS), path="/", name="site")  # type: ignore[attr-defined]
+
+
+def _check_port() -> None:
+    """Refuse a busy port before BentoML fails on it with a traceback. Raises MienError."""
+    command = click.get_current_context(silent=True)
+    given = command.params if command else {}
+    if {"host", "port"} <= given.keys():
+        http = BentoMLContainer.http
+        port.check(given["host"] or http.host.get(), given["port"] or http.port.get())
 
 
 def _given(read: Any) -> Any:

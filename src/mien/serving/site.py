@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mien.serving import openapi
+from mien.serving.access import Access
 from mien.serving.limits import Limits
 from mien.serving.requests import hint
 
@@ -24,6 +25,7 @@ FILES = {
     "/app/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/docs": ("docs.html", "text/html; charset=utf-8"),
 }
+FETCHED = {*FILES, "/", "/app/", "/model_info", "/docs.json", "/livez", "/readyz", "/healthz", "/metrics"}
 HEADERS = {
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "referrer-policy": "no-referrer",
@@ -32,7 +34,7 @@ HEADERS = {
 }
 
 
-def site(limits: Limits) -> Starlette:
+def site(limits: Limits, access: Access) -> Starlette:
     """The application that is mounted beside the calls."""
 
     async def info(_: Request) -> Response:
@@ -43,7 +45,7 @@ def site(limits: Limits) -> Starlette:
     async def described(_: Request) -> Response:
         from bentoml import get_current_service
 
-        return JSONResponse(openapi.document(get_current_service().mien.card.version, limits))
+        return JSONResponse(openapi.document(get_current_service().mien.card.version, limits, access))
 
     pages = [Route(path, _file(name, kind)) for path, (name, kind) in FILES.items()]
     others = ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -78,10 +80,12 @@ def _file(name: str, kind: str) -> Any:
 async def _nothing(request: Request) -> Response:
     """What is not there, or only to be fetched, in the form of every other refusal."""
     path = request.url.path
-    fetched = path in FILES or path in ("/model_info", "/docs.json")
+    fetched = path in FETCHED
     known = "Fetch it with GET." if fetched else f"Ask {', '.join(openapi.CALLS)}, /model_info, /app or /docs."
     return JSONResponse(
-        {"error": f"{request.method} {path[:200]} is not answered. {known}"}, status_code=405 if fetched else 404
+        {"error": f"{request.method} {path[:200]} is not answered. {known}"},
+        status_code=405 if fetched else 404,
+        headers={"allow": "GET, HEAD"} if fetched else None,
     )
 
 

@@ -2,8 +2,9 @@
 
 const $ = (id) => document.getElementById(id);
 const percent = (share) => `${Math.round(share * 100)}%`;
-const page = { photos: [], busy: 0, waiting: [], info: null };
+const page = { photos: [], busy: 0, waiting: [], info: null, run: 0, key: sessionStorage.getItem("mien-key") };
 const TOGETHER = 2; // the service has two workers
+const BATCH = 4; // photos of one request where many wait: more would make others wait long
 const RETRIES = 6;
 const FRAME_SIDE = 640; // faces are looked for at this size anyway
 const STATUS = { uncertain: "uncertain", too_small: "too small", blurry: "blurry", low_confidence: "low confidence" };
@@ -21,23 +22,34 @@ function say(text) {
 
 const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
-/** POST one picture; a busy service is asked again, and every failure becomes an Error with a sentence. */
-async function ask(path, picture, name) {
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const headers = () => (page.key ? { authorization: `Bearer ${page.key}` } : {});
+
+/** An Error with the status of the refusal; 0: nothing answered. */
+function failure(message, status) {
+  return Object.assign(new Error(message), { status });
+}
+
+const ask = (path, picture, name) => post(path, "image", [{ file: picture, name }]);
+
+/** POST pictures; a busy service is asked again, and every failure becomes an Error with a sentence. */
+async function post(path, field, pictures) {
   for (let attempt = 1; ; attempt += 1) {
     const form = new FormData();
-    form.append("image", picture, name);
+    for (const { file, name } of pictures) form.append(field, file, name);
     let response;
     try {
-      response = await fetch(path, { method: "POST", body: form });
+      response = await fetch(path, { method: "POST", body: form, headers: headers() });
     } catch {
-      throw new Error("The service does not answer. Is it still running?");
+      throw failure("The service does not answer. Is it still running?", 0);
     }
     if ((response.status === 429 || response.status === 503) && attempt < RETRIES) {
       await pause(Number(response.headers.get("retry-after") || 1) * attempt);
       continue;
     }
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Error(answer.error || `The service answered with status ${response.status}.`);
+    if (response.status === 401) wantKey();
+    if (!response.ok) throw failure(answer.error || `The service answered with status ${response.status}.`, response.status);
     return answer;
   }
 }
@@ -149,42 +161,136 @@ async function paint(canvas, face) {
 // ---- photos ------------------------------------------------------------------------------------------------------
 
 function add(files) {
-  for (const file of files) {
+  const added = [...files].map((file) => {
     const entry = { file, name: file.name || "pasted picture", url: URL.createObjectURL(file), answer: null, error: null };
-    entry.view = h("li", { className: "result" });
+    page.run += 1;
+    entry.view = h("li", { className: "result", id: `photo-${(page.number = (page.number ?? 0) + 1)}`, tabIndex: -1 });
+    return entry;
+  });
+  for (const entry of added) {
     page.photos.unshift(entry);
     page.waiting.push(entry);
     $("results").prepend(entry.view);
     show(entry);
   }
   $("drop").classList.toggle("compact", page.photos.length > 0);
+  count();
   work();
 }
 
+/** Send what waits: photo by photo where few wait, else some at a time. */
 function work() {
   while (page.busy < TOGETHER && page.waiting.length > 0) {
     page.busy += 1;
-    look(page.waiting.shift()).finally(() => {
+    const some = next();
+    (some.length === 1 ? look(some[0]) : lookAtMany(some)).finally(() => {
       page.busy -= 1;
+      progress();
       work();
     });
   }
 }
 
+/** The photos of the next request: as many as a batch may hold in number and bytes. */
+function next() {
+  const room = (page.info?.limits.batch_mib ?? 0) * 2 ** 20 * 0.9;
+  const most = Math.min(BATCH, page.info?.limits.batch_photos ?? 1, Math.ceil(page.waiting.length / TOGETHER));
+  const some = [page.waiting.shift()];
+  let bytes = some[0].file.size;
+  while (some.length < most && bytes + page.waiting[0].file.size < room && !tooLarge(some[0]) && !tooLarge(page.waiting[0])) {
+    bytes += page.waiting[0].file.size;
+    some.push(page.waiting.shift());
+  }
+  return some;
+}
+
+/** Why a file is not even sent. */
+function tooLarge({ file }) {
+  const most = (page.info?.limits.photo_mib ?? Infinity) * 2 ** 20;
+  return file.size > most && `This file has ${Math.ceil(file.size / 2 ** 20)} MiB, at most ${most / 2 ** 20} are read. Choose a smaller one.`;
+}
+
 async function look(entry) {
   const started = performance.now();
-  entry.error = null;
   try {
-    const most = (page.info?.limits.photo_mib ?? Infinity) * 2 ** 20;
-    if (entry.file.size > most) throw new Error(`This file has ${Math.ceil(entry.file.size / 2 ** 20)} MiB, at most ${most / 2 ** 20} are read. Choose a smaller one.`);
-    entry.answer = await ask("predict", entry.file, entry.name);
-    entry.milliseconds = Math.round(performance.now() - started);
-    say(`${entry.name}: ${described(entry.answer.faces)}`);
+    const large = tooLarge(entry);
+    if (large) throw failure(large, 413);
+    settle(entry, await ask("predict", entry.file, entry.name), Math.round(performance.now() - started));
   } catch (error) {
-    entry.error = error.message;
-    say(`${entry.name}: ${error.message}`);
+    fail(entry, error);
   }
+  if (page.run === 1) say(`${entry.name}: ${entry.error ?? described(entry.answer.faces)}`);
+}
+
+async function lookAtMany(some) {
+  try {
+    const { photos, model } = await post("predict_batch", "images", some);
+    some.forEach((entry, i) => {
+      const { error, ...answer } = photos[i];
+      if (error) fail(entry, failure(error, 422));
+      else settle(entry, { ...answer, model });
+    });
+  } catch (error) {
+    for (const entry of some) fail(entry, error);
+  }
+}
+
+function settle(entry, answer, milliseconds) {
+  Object.assign(entry, { answer, milliseconds, error: null });
   if (page.photos.includes(entry)) show(entry);
+}
+
+function fail(entry, error) {
+  Object.assign(entry, { error: error.message, status: error.status ?? 0 });
+  if (page.photos.includes(entry)) show(entry);
+}
+
+/** Ask once more about photos that got no answer. */
+function again(entries) {
+  page.run += entries.length;
+  for (const entry of entries) {
+    entry.error = null;
+    show(entry);
+    page.waiting.push(entry);
+  }
+  progress();
+  work();
+}
+
+/** How far the photos that were added together are. */
+function progress() {
+  const left = page.photos.filter((entry) => !entry.answer && !entry.error).length;
+  const done = Math.max(0, page.run - left);
+  $("progress").hidden = left === 0 || page.run < 2;
+  $("progress-bar").max = page.run;
+  $("progress-bar").value = done;
+  $("progress-text").textContent = `${done} of ${page.run} photos`;
+  if (left > 0 && page.run > 1) say(`${done} of ${page.run} photos answered.`);
+  if (left > 0 || page.run === 0) return;
+  if (page.run > 1) say(`Done. ${$("summary").textContent}. ${$("problems").hidden ? "" : $("problems-title").textContent}`);
+  page.run = 0;
+}
+
+// ---- what got no answer ------------------------------------------------------------------------------------------
+
+const UNREADABLE = [413, 415, 422];
+const PROBLEMS = [
+  { is: (entry) => entry.error && UNREADABLE.includes(entry.status), sum: "could not be read", each: (entry) => entry.error },
+  { is: (entry) => entry.error && !UNREADABLE.includes(entry.status), sum: "got no answer", each: (entry) => entry.error },
+  { is: (entry) => entry.answer?.faces.length === 0, sum: "without a face that was found", each: () => "no face was found." },
+];
+
+/** List by name what of several photos could not be read, got no answer, or has no face that was found. */
+function problems() {
+  const groups = PROBLEMS.map((kind) => ({ ...kind, found: page.photos.toReversed().filter(kind.is) })).filter(({ found }) => found.length > 0);
+  $("problems").hidden = groups.length === 0 || page.photos.length < 2;
+  $("problems-title").textContent = `${groups.map(({ found, sum }) => `${found.length} ${sum}`).join(", ")}:`;
+  $("problems-list").replaceChildren(...groups.flatMap(({ found, each }) => found.map((entry) => {
+    const link = h("a", { href: `#${entry.view.id}`, textContent: entry.name });
+    link.addEventListener("click", () => setTimeout(() => entry.view.focus()));
+    return h("li", {}, link, `: ${each(entry)}`);
+  })));
+  $("again").hidden = !page.photos.some(PROBLEMS[1].is);
 }
 
 function described(faces) {
@@ -194,7 +300,7 @@ function described(faces) {
 }
 
 function show(entry) {
-  const image = h("img", { src: entry.url, alt: `${entry.name}${entry.answer ? `: ${described(entry.answer.faces)}` : ""}` });
+  const image = h("img", { loading: "lazy", decoding: "async", src: entry.url, alt: `${entry.name}${entry.answer ? `: ${described(entry.answer.faces)}` : ""}` });
   const frame = h("div", { className: "frame" }, image);
   image.addEventListener("error", () => image.replaceWith(h("p", { className: "quiet", textContent: "Your browser cannot show this file." })));
   image.addEventListener("load", () => {
@@ -208,7 +314,8 @@ function show(entry) {
   remove.setAttribute("aria-label", `Remove ${entry.name}`);
   remove.addEventListener("click", () => forget([entry]));
   const faces = entry.answer?.faces.length;
-  const time = entry.answer ? `${faces === 0 ? "No face" : `${faces} ${faces === 1 ? "face" : "faces"}`} in ${entry.milliseconds} ms` : "";
+  const took = entry.milliseconds === undefined ? "" : ` in ${entry.milliseconds} ms`;
+  const time = entry.answer ? `${faces === 0 ? "No face" : plural(faces, "face")}${took}` : "";
   const title = h("div", {}, h("h3", { textContent: entry.name }), h("p", { className: "quiet", textContent: time }));
   entry.view.replaceChildren(
     h("div", { className: "picture" }, frame),
@@ -218,15 +325,9 @@ function show(entry) {
 
 function body(entry) {
   if (entry.error) {
-    const again = h("button", { className: "button small", textContent: "Try again" });
-    again.addEventListener("click", () => {
-      entry.error = null;
-      show(entry);
-      page.waiting.push(entry);
-      work();
-    });
-    const failed = h("div", { className: "failed" }, h("p", { textContent: entry.error }), again);
-    return [failed];
+    const retry = h("button", { className: "button small", textContent: "Try again" });
+    retry.addEventListener("click", () => again([entry]));
+    return [h("div", { className: "failed" }, h("p", { textContent: entry.error }), retry)];
   }
   if (!entry.answer) return [h("p", { className: "waiting", textContent: "Looking for faces …" })];
   if (entry.answer.faces.length === 0) return [noFace()];
@@ -246,7 +347,8 @@ function count() {
   const all = page.photos.length;
   $("toolbar").hidden = all === 0;
   $("json").disabled = $("csv").disabled = answered.length === 0;
-  $("summary").textContent = `${all} ${all === 1 ? "photo" : "photos"}, ${faces} ${faces === 1 ? "face" : "faces"}`;
+  $("summary").textContent = `${plural(all, "photo")}, ${plural(faces, "face")}`;
+  problems();
 }
 
 function forget(entries) {
@@ -256,6 +358,8 @@ function forget(entries) {
   }
   page.photos = page.photos.filter((entry) => !entries.includes(entry));
   page.waiting = page.waiting.filter((entry) => !entries.includes(entry));
+  page.run -= entries.filter((entry) => !entry.answer && !entry.error).length;
+  progress();
   $("drop").classList.toggle("compact", page.photos.length > 0);
   count();
   $("files").focus();
@@ -386,9 +490,31 @@ function choose(name) {
   if (name !== "webcam" && camera.stream) halt();
 }
 
+/** Show the form for the key, which this tab keeps until it is closed. */
+function wantKey() {
+  if (!$("key-form").hidden) return;
+  $("key-text").textContent = page.key ? "The service does not know this key. Enter another." : "The service answers only with a key. Enter yours.";
+  $("key-form").hidden = false;
+  say($("key-text").textContent);
+}
+
+async function useKey(event) {
+  event.preventDefault();
+  page.key = $("key").value.trim();
+  sessionStorage.setItem("mien-key", page.key);
+  $("key").value = "";
+  $("key-form").hidden = true;
+  await introduce();
+  if ($("key-form").hidden) again(page.photos.filter((entry) => entry.status === 401 && entry.error).toReversed());
+  else $("key").focus();
+}
+
 async function introduce() {
   try {
-    const info = await (await fetch("model_info")).json();
+    const response = await fetch("model_info", { headers: headers() });
+    if (response.status === 401) wantKey();
+    const info = await response.json();
+    if (!response.ok) throw failure(info.error, response.status);
     page.info = info;
     const { model, metrics, runtime } = info;
     const accuracy = metrics.test_accuracy ? ` It named ${(metrics.test_accuracy * 100).toFixed(1)}% of ${model.data_name}'s test faces as people had labelled them; people score about 65%.` : "";
@@ -400,6 +526,8 @@ async function introduce() {
   }
 }
 
+$("key-form").addEventListener("submit", useKey);
+$("again").addEventListener("click", () => again(page.photos.filter(PROBLEMS[1].is).toReversed()));
 $("files").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
 $("json").addEventListener("click", () => save("mien.json", "application/json", asJson()));
 $("csv").addEventListener("click", () => save("mien.csv", "text/csv", asCsv()));
