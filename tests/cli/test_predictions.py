@@ -230,3 +230,11 @@ def test_the_plain_table_names_the_three_likeliest_emotions() -> None:
         "p.jpg: 1 face",
         "  happy     ok         at 0,20 30×40   happy 60%, sad 15%, angry 5%",
     ]
+
+
+def test_an_answer_of_a_model_of_drawn_faces_is_warned_of_on_stderr(champion_folder: Path, tmp_path: Path) -> None:
+    Image.new("L", (48, 48), 80).save(tmp_path / "face.png")
+    command = [sys.executable, "-m", "mien", "predict", str(tmp_path / "face.png"), "--champion", str(champion_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "was trained on drawn faces (synthetic sample)" in done.stderr
+    assert "drawn" not in done.stdout

@@ -56,6 +56,25 @@ def test_champion_shows_who_serves_and_the_log() -> None:
     assert (result["champion"], result["previous"], len(result["log"])) == ("2", "1", 2)
 
 
+def test_an_empty_registry_has_the_shipped_champion(store: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", store / "params.yaml")
+    said = mien("champion").output
+    assert "champion    shipped      student_8        validation macro-F1 0.6535" in said
+    assert "came with the package" in said
+    assert json.loads(mien("champion", "--json").output)["champion"] == "shipped"
+    for question in ("1", "champion", "shipped", "mien:shipped-20260101-000000"):
+        found = mien("lineage", question)
+        assert found.output.startswith("mien shipped with the package, found by "), question
+        assert "fer2013 f2ebfc4ef22d" in found.output
+
+
+def test_where_data_are_anothers_the_shipped_model_is_no_champion(store: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    (store / "params.yaml").write_text(text.replace("  shipped: true", "  shipped: false"))
+    assert "Nothing in the registry" in mien("lineage", "1").stderr
+    assert "shipped with the package" in mien("lineage", "shipped").output
+
+
 @pytest.mark.usefixtures("project")
 def test_champion_tells_of_an_alias_that_stands_elsewhere() -> None:
     versions.set_alias("mien", "champion", "1")
@@ -113,7 +132,8 @@ def test_lineage_prints_a_table_or_json() -> None:
 
 @pytest.mark.usefixtures("store")
 def test_an_empty_registry_is_told_as_such(store: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", store / "params.yaml")
+    text = (ROOT / "params.yaml").read_text()
+    (store / "params.yaml").write_text(text.replace("  shipped: true", "  shipped: false"))
     said = mien("champion").output
     assert said.startswith("champion    none\nprevious    none\nchallenger  none\n")
     assert "The promotion log is empty." in said

@@ -76,6 +76,12 @@ def test_a_refusal_names_the_rule_and_says_who_keeps_serving() -> None:
     assert "Version 1 keeps serving" in rendered(ended)
 
 
+def test_the_shipped_model_is_named_as_such() -> None:
+    text = rendered(outcome.judged(judgement(promoted=False, champion="shipped")))
+    assert "The shipped model keeps serving" in text
+    assert "| | champion (shipped) | challenger | change |" in text
+
+
 def test_a_refusal_without_any_champion_promises_none() -> None:
     text = rendered(outcome.judged(judgement(promoted=False, champion=None)))
     assert "There is no champion yet" in text

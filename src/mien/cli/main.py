@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from mien.cli import stage_results
 from mien.cli.drift import drift
 from mien.cli.fetch import fetch
 from mien.cli.inference import predict, video, webcam
@@ -18,6 +19,7 @@ from mien.cli.retraining import report, retrain, story
 from mien.cli.terminal import print_error
 from mien.config.params import load
 from mien.errors import MienError
+from mien.experiments import own_folder
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
@@ -64,6 +66,7 @@ def main(ctx: click.Context, params: Path) -> None:
 
     The stages run in order by `dvc repro`, which passes their paths from dvc.yaml.
     """
+    own_folder.enter()
     ctx.obj = params
 
 
@@ -82,6 +85,7 @@ def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
     from mien.stages import prepare as stage
 
     stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty())
+    click.echo(stage_results.prepared(prepared))
 
 
 @main.command()
@@ -102,6 +106,7 @@ def validate(params: Path, /, prepared: Path, learn: Path | None, about: str, **
         stage.learn(prepared, learn, about)
     else:
         stage.run(prepared, params=loaded, **paths)
+        click.echo(stage_results.validated(paths["report"], paths["data_docs"]))
 
 
 @main.command()
@@ -119,6 +124,7 @@ def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -
     from mien.stages import tune as stage
 
     stage.run(family, prepared, report, plots, loaded)
+    click.echo(stage_results.tuned(report))
 
 
 @main.command()
@@ -142,6 +148,7 @@ def train(
     from mien.stages import train as stage
 
     stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
+    click.echo(stage_results.trained(report, model))
 
 
 @main.command()
@@ -158,6 +165,7 @@ def evaluate(params: Path, /, votes: Path | None, **paths: Path) -> None:
     from mien.stages import evaluate as stage
 
     stage.run(**paths, params=loaded, votes=votes)
+    click.echo(stage_results.evaluated(paths["report"]))
 
 
 @main.command()
@@ -181,6 +189,7 @@ def promote(params: Path, /, report: Path, cards: Path, judge: bool, **inputs: P
         stage.judge(stage.Inputs(**inputs), report, loaded)
     else:
         stage.run(stage.Inputs(**inputs), report, cards, loaded)
+    click.echo(stage_results.promoted(report, cards))
 
 
 @main.command()
@@ -194,6 +203,7 @@ def package(params: Path, promotion: Path, champion: Path, report: Path) -> None
     from mien.stages import package as stage
 
     stage.run(promotion, champion, report, loaded)
+    click.echo(stage_results.packaged(report, champion))
 
 
 @main.command()

@@ -16,7 +16,7 @@ import yaml
 
 from mien.config.params import merge
 from mien.errors import MienError
-from mien.experiments import demo, story_batches
+from mien.experiments import demo, own_folder, story_batches
 from mien.experiments.story_batches import Faces
 from mien.retraining import html_report
 from mien.retraining.outcome import CODES
@@ -118,6 +118,7 @@ def lay_out(stage: Stage) -> None:
         shutil.rmtree(stage.folder)
     stage.project.mkdir(parents=True)
     demo.lay_out(stage.project)
+    own_folder.mark(stage.project)
     write_params(stage.project)
     ignored = Path(".gitignore").read_text(encoding="utf-8")
     (stage.project / ".gitignore").write_text(f"{ignored}/.bentoml/\n", encoding="utf-8")

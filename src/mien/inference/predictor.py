@@ -1,5 +1,6 @@
 """Photo in, emotions out, in this process: what the service and the command line both call."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ DETECTION_SIDES = (160, 320, 640)
 """Longest sides of the image given to the detector; `python benchmarks/detection.py` prints recall and cost of each."""
 
 
+DRAWN = (
+    "The champion in %s was trained on drawn faces (%s): its answers say nothing about real ones. Without that folder "
+    "the model answers that comes with the package."
+)
+
+
 class Mien:
     """The champion, loaded; one instance may be shared by threads."""
 
@@ -45,6 +52,8 @@ class Mien:
             raise MienError(f"detection_side is {detection_side}, expected one of {DETECTION_SIDES}.")
         place = champion.folder(champion_folder)
         self.card = champion.read_card(place)
+        if self.card.synthetic:
+            logging.getLogger(__name__).warning(DRAWN, place, self.card.data_name)
         self.runtime = Runtime(place / champion.MODEL_FILE, threads=threads)
         # A detector named in the environment beats the one packed.
         name = "auto" if detectors.yunet_is_named() else self.card.detector
