@@ -20,6 +20,7 @@ from mien.cli.terminal import print_error
 from mien.config.params import load
 from mien.errors import MienError
 from mien.experiments import own_folder
+from mien.files import alone_in
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
@@ -147,7 +148,9 @@ def train(
     hardware.start()
     from mien.stages import train as stage
 
-    stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
+    busy = f"Another `mien train` is at work on {checkpoints}. Wait for its end, or name another folder: --checkpoints."
+    with alone_in(checkpoints, busy):
+        stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
     click.echo(stage_results.trained(report, model))
 
 

@@ -1,6 +1,8 @@
 """`mien champion`, `mien rollback` and `mien lineage`: who serves, how to go back, where everything comes from."""
 
 import json
+import subprocess
+import sys
 import textwrap
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -99,6 +101,22 @@ def rollback(params: Path, to: str | None, why: str, promotion: Path, champion: 
             f"--promotion {promotion} --champion {champion} --report {report}`."
         ) from error
     click.echo(f"Packaged as {json.loads(report.read_text(encoding='utf-8'))['tag']}. Restart what serves {champion}.")
+    if Path("dvc.yaml").is_file() and Path(".dvc").is_dir():
+        click.echo(_record_in_dvc())
+
+
+def _record_in_dvc() -> str:
+    """Let dvc.lock say what was packaged, so that `dvc status` finds nothing changed; answers what to type next."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", "package"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return f"dvc.lock does not know of it ({reason}). Run dvc commit package once that is mended."
+    return "dvc.lock knows of it. Commit it with reports/bento.json; the other stages stay as they are."
 
 
 @click.command()
