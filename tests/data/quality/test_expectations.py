@@ -375,6 +375,15 @@ def test_shuffled_labels_of_fer2013_are_refused_by_the_probe(real: Faces, params
 
 
 @pytest.mark.real_data
+def test_fer2013_appended_once_more_as_jpeg_files_is_refused(real: Faces, params: Params) -> None:
+    again = replace(real.each(jpeg), batches=np.full(len(real.images), "001_fer2013"))
+    result = hold(real + again, params, "fer2013_part")
+    assert "repeats.001_fer2013.most" in critical(result)
+    (found,) = (o for o in result.outcomes if o.expectation.name == "repeats.001_fer2013.most")
+    assert int(str(found.observed).split()[0].replace(",", "")) > 0.98 * len(real.images)
+
+
+@pytest.mark.real_data
 def test_a_good_later_batch_of_real_faces_is_welcome(real: Faces, more_real: Faces, params: Params) -> None:
     assert critical(hold(real.appended(more_real), params, "fer2013_part")) == set()
 
