@@ -47,15 +47,15 @@ retrain: $(READY)  ## fetch, retrain, judge, promote, keep and report (ARGS=--no
 
 .PHONY: test
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m 'not long'
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -rs -m 'not long'
 
 .PHONY: test-long
 test-long: $(READY)  ## run whole pipelines: each kill and fault, and retrain.yml against real local servers
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m long
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -rs -m long
 
 .PHONY: test-fresh
 test-fresh: $(READY)  ## install wheel and serving requirements alone, and use them; hold the service against its OpenAPI (wants a package index)
-	MIEN_FRESH=1 $(BIN)/python -m pytest tests/serving/test_fresh.py tests/serving/test_openapi.py tests/cluster/test_bare_machine.py
+	MIEN_FRESH=1 $(BIN)/python -m pytest -rs tests/serving/test_fresh.py tests/serving/test_openapi.py tests/cluster/test_bare_machine.py
 
 .PHONY: baselines
 baselines: $(READY)  ## train published recipes under this protocol, in baselines/

@@ -1,11 +1,17 @@
 import errno
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mien.cli.main import main
 from mien.errors import MienError
-from mien.files import read_json, replacing, swap, write_file, write_json
+from mien.files import alone_in, read_json, replacing, swap, write_file, write_json
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -96,3 +102,24 @@ def test_a_block_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("rows.csv", "new")]
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    script = "import sys; from pathlib import Path; from mien.files import alone_in\n"
+    script += "with alone_in(Path(sys.argv[1]), 'busy'): print('held', flush=True); input()"
+    command = [sys.executable, "-c", script, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(MienError, match="busy"), alone_in(folder, "busy"):
+            pass
+        arguments = ["--prepared", "p", "--tuned", "t", "--model", "m", "--report", "r", "--checkpoints", str(folder)]
+        said = CliRunner().invoke(main, ["--params", str(ROOT / "params.yaml"), "train", "cnn", *arguments])
+        assert (said.exit_code, said.stderr) == (
+            1, f"error: Another `mien train` is at work on {folder}. Wait for its end, or name another folder: "
+            "--checkpoints.\n"
+        )  # fmt: skip
+        holder.kill()
+    with alone_in(folder, "busy"):
+        pass

@@ -157,6 +157,16 @@ def test_nothing_changed_runs_nothing(project: Path) -> None:
     assert ran(dvc(project, "repro")) == set()
 
 
+def test_a_fresh_clone_without_data_lists_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "demo"
+    monkeypatch.chdir(ROOT)
+    lay_out(folder)
+    dvc(folder, "init", "--quiet", "--no-scm")
+    listed = ran(dvc(folder, "repro", "--dry", "--force"))
+    assert {"prepare", "validate", "tune@cnn", "train@cnn", "evaluate", "promote", "package"} <= listed
+    assert not (folder / "data").exists()
+
+
 def test_a_changed_family_reruns_itself_and_what_depends_on_it(project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "p"
     shutil.copytree(project, folder)

@@ -1,6 +1,7 @@
 """Write files atomically: to a temporary file beside the target, then renamed over it."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -35,6 +36,23 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path, busy: str) -> Iterator[None]:
+    """Hold `folder` for one process; raises MienError saying `busy` where another does.
+
+    The lock dies with its process, so that none is ever left behind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise MienError(busy) from None
+    finally:
+        os.close(handle)
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -195,3 +195,11 @@ def test_a_hundred_faces_take_a_line_each_and_name_their_photo_once() -> None:
 
 def test_a_photos_name_is_never_read_as_markup() -> None:
     assert any("[red]me[/red].jpg" in line for line in shown([answer("[red]me[/red].jpg", 1)], 120))
+
+
+def test_an_answer_of_a_model_of_drawn_faces_is_warned_of_on_stderr(champion_folder: Path, tmp_path: Path) -> None:
+    Image.new("L", (48, 48), 80).save(tmp_path / "face.png")
+    command = [sys.executable, "-m", "mien", "predict", str(tmp_path / "face.png"), "--champion", str(champion_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "was trained on drawn faces (synthetic sample)" in done.stderr
+    assert "drawn" not in done.stdout

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from mien.cli.main import main
 from mien.errors import MienError
+from mien.files import write_json
 from mien.registry import promotion_log, tracking
 from mien.registry.promotion_log import Entry
 from mien.registry.tracking import versions
@@ -56,6 +59,25 @@ def test_champion_shows_who_serves_and_the_log() -> None:
     assert (result["champion"], result["previous"], len(result["log"])) == ("2", "1", 2)
 
 
+def test_an_empty_registry_has_the_shipped_champion(store: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", store / "params.yaml")
+    said = mien("champion").output
+    assert "champion    shipped      student_8        validation macro-F1 0.6535" in said
+    assert "came with the package" in said
+    assert json.loads(mien("champion", "--json").output)["champion"] == "shipped"
+    for question in ("1", "champion", "shipped", "mien:shipped-20260101-000000"):
+        found = mien("lineage", question)
+        assert found.output.startswith("mien shipped with the package, found by "), question
+        assert "fer2013 f2ebfc4ef22d" in found.output
+
+
+def test_where_data_are_anothers_the_shipped_model_is_no_champion(store: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    (store / "params.yaml").write_text(text.replace("  shipped: true", "  shipped: false"))
+    assert "Nothing in the registry" in mien("lineage", "1").stderr
+    assert "shipped with the package" in mien("lineage", "shipped").output
+
+
 @pytest.mark.usefixtures("project")
 def test_champion_tells_of_an_alias_that_stands_elsewhere() -> None:
     versions.set_alias("mien", "champion", "1")
@@ -67,7 +89,7 @@ def test_champion_tells_of_an_alias_that_stands_elsewhere() -> None:
 def test_rollback_restores_logs_and_packages(project: Path) -> None:
     result = mien("rollback", "--why", "Users complained.")
     assert result.exit_code == 0, result.output
-    assert "Version 1 of mien is champion again, instead of 2." in result.output
+    assert "Version 1 of mien is champion again, instead of version 2." in result.output
     assert "Packaged as mien:v1-20260101-000000." in result.output
     assert json.loads((project / "models/champion/champion.json").read_text())["version"] == "1"
     assert json.loads((project / "reports/bento.json").read_text())["model_version"] == "1"
@@ -83,6 +105,35 @@ def test_rollback_restores_logs_and_packages(project: Path) -> None:
     assert mien("rollback", "--to", "2").exit_code == 0
     assert versions.aliases("mien")["champion"] == "2"
     assert "withdrawn   version 2" not in mien("champion").output
+
+
+PIPELINE = """
+stages:
+  package:
+    cmd: mien package --promotion reports/promotion.json --champion models/champion --report reports/bento.json
+    deps: [reports/promotion.json]
+    outs:
+      - models/champion: {persist: true}
+      - reports/bento.json: {cache: false}
+"""
+
+
+def test_a_rollback_leaves_dvc_with_nothing_changed(project: Path) -> None:
+    def dvc(*arguments: str) -> str:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    (project / "dvc.yaml").write_text(PIPELINE)
+    (project / "models/champion").mkdir(parents=True)
+    (project / "models/champion/model.onnx").write_text("the champion of before")
+    write_json(project / "reports/bento.json", {})
+    dvc("init", "--no-scm", "--quiet")
+    dvc("commit", "--force", "--quiet", "package")
+    said = mien("rollback")
+    assert "dvc.lock knows of it." in said.output, said.output
+    assert dvc("status") == "Data and pipelines are up to date.\n"
+    (project / "dvc.yaml").write_text("stages: {")
+    assert "dvc.lock does not know of it (" in mien("rollback", "--to", "2").output
 
 
 @pytest.mark.usefixtures("project")
@@ -113,7 +164,8 @@ def test_lineage_prints_a_table_or_json() -> None:
 
 @pytest.mark.usefixtures("store")
 def test_an_empty_registry_is_told_as_such(store: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", store / "params.yaml")
+    text = (ROOT / "params.yaml").read_text()
+    (store / "params.yaml").write_text(text.replace("  shipped: true", "  shipped: false"))
     said = mien("champion").output
     assert said.startswith("champion    none\nprevious    none\nchallenger  none\n")
     assert "The promotion log is empty." in said

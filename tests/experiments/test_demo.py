@@ -1,4 +1,4 @@
-"""The demo's service gets another try where a port was taken, and ends with the demo."""
+"""The demo's service gets another try where a port was taken, ends with the demo, and its end says all that counts."""
 
 import subprocess
 import sys
@@ -9,6 +9,9 @@ import pytest
 
 from mien.errors import MienError
 from mien.experiments import demo
+from mien.files import read_json
+
+REPORTS = Path(__file__).parents[2] / "reports"
 
 
 def starts(monkeypatch: pytest.MonkeyPatch, *programs: str) -> list[subprocess.Popen[bytes]]:
@@ -49,3 +52,14 @@ def test_a_service_that_ends_twice_is_one_clear_message(tmp_path: Path, monkeypa
     with pytest.raises(MienError, match=r"did not get ready.*serve\.log"), demo.service(tmp_path):
         pass
     assert len(started) == 2
+
+
+def test_the_demo_ends_with_the_answer_beside_the_label_and_the_gates_decision() -> None:
+    evaluation = read_json(REPORTS / "evaluation.json", made_by="the reference run")
+    face = {"emotion": "sad", "status": "ok", "box": [0, 0, 48, 48], "probabilities": {"sad": 0.9}}
+    answer = {"model": {"version": "1"}, "faces": [face]}
+    text = demo.summary(evaluation, answer, Path("demo"), 60.0, "fear", "Refused by floor: too low.")
+    lines = text.splitlines()
+    asked = lines.index("The service, version 1, asked about demo/face.png, whose label is fear:")
+    assert "sad" in lines[asked + 2]
+    assert "The promotion gate. Refused by floor: too low." in lines[asked:]

@@ -308,3 +308,14 @@ def test_a_drawn_face_of_the_sample_is_answered_whole(predictor: Mien, encode: C
 def test_importing_mien_costs_nothing() -> None:
     code = "import sys, mien; sys.exit(any(name in sys.modules for name in ('numpy', 'cv2', 'PIL', 'openvino')))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_champion_of_drawn_faces_says_so_and_one_of_real_faces_does_not(
+    champion_folder: Path, brightness_champion: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Mien(brightness_champion)
+    assert not caplog.records
+    Mien(champion_folder)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"The champion in {champion_folder} was trained on drawn faces (synthetic sample)" in record.getMessage()

@@ -76,6 +76,12 @@ def test_a_refusal_names_the_rule_and_says_who_keeps_serving() -> None:
     assert "Version 1 keeps serving" in rendered(ended)
 
 
+def test_the_shipped_model_is_named_as_such() -> None:
+    text = rendered(outcome.judged(judgement(promoted=False, champion="shipped")))
+    assert "The shipped model keeps serving" in text
+    assert "| | champion (shipped) | challenger | change |" in text
+
+
 def test_a_refusal_without_any_champion_promises_none() -> None:
     text = rendered(outcome.judged(judgement(promoted=False, champion=None)))
     assert "There is no champion yet" in text
@@ -292,3 +298,15 @@ def test_what_was_validated_now_is_told_from_an_older_verdict(project: Path) -> 
     write_json(outcome.PREPARED, {"digest": "new"})
     assert outcome.observed().name == "stopped"
     assert "break 1 critical expectation of profile 'x': flat." in outcome.observed().message
+
+
+def test_the_page_draws_both_scores_and_its_tables_scroll_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report.write(tmp_path / "out", outcome.judged(judgement(promoted=False)), None)
+    page = (tmp_path / "out" / report.HTML).read_text()
+    assert page.count('<i class="champion" style="width:70.0%">') == page.count('<i class="challenger"') == 1
+    assert '<div class="wide"><table>' in page
+    assert '<td class="refused">refused</td>' in page
+    assert 'class="bars"' not in (tmp_path / "out" / report.MARKDOWN).read_text()

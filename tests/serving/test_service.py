@@ -312,3 +312,7 @@ def test_serving_brings_nothing_of_training_with_it_and_reports_to_nobody() -> N
     environment = {name: value for name, value in os.environ.items() if name != "BENTOML_DO_NOT_TRACK"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["False", "True", "[]"]
+
+
+def test_the_log_of_a_service_with_a_champion_of_drawn_faces_says_so(served: Any) -> None:
+    assert "was trained on drawn faces (synthetic sample)" in served.log.read_text()

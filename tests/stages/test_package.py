@@ -16,7 +16,7 @@ import pytest
 from mien.config.params import Params
 from mien.errors import MienError
 from mien.inference import detector_file
-from mien.inference.champion import CHAMPION_VARIABLE, Card, read_card
+from mien.inference.champion import CHAMPION_VARIABLE, SHIPPED, Card, read_card
 from mien.inference.tta import Tta
 from mien.monitoring.drift_windows import PROFILE_FILE
 from mien.registry.tracking import versions
@@ -247,11 +247,30 @@ def test_a_failed_build_leaves_the_old_champion(
     assert [path.name for path in (project / "models").iterdir()] == ["champion"]
 
 
-@pytest.mark.usefixtures("project")
-def test_without_a_champion_the_message_says_how_to_get_one(params: Params, registry: Registry) -> None:
+@pytest.mark.usefixtures("project", "store")
+def test_without_a_champion_the_message_says_how_to_get_one(
+    project: Path, params: Params, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry.version = None
+    monkeypatch.chdir(project)
+    others = dataclasses.replace(params, promote=dataclasses.replace(params.promote, shipped=False))
     with pytest.raises(MienError, match=r"No version of 'mien' is champion.*dvc repro promote"):
-        run(params)
+        run(others)
+
+
+@pytest.mark.usefixtures("_no_build", "store")
+def test_where_no_version_is_champion_the_shipped_model_is_packaged(
+    project: Path, params: Params, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.version = None
+    monkeypatch.chdir(project)
+    run(dataclasses.replace(params, package=dataclasses.replace(params.package, uncertain_below=0.3)))
+    packed, ours = project / "models" / "champion", read_card(SHIPPED)
+    assert (packed / "model.onnx").read_bytes() == (SHIPPED / "model.onnx").read_bytes()
+    assert read_card(packed) == dataclasses.replace(ours, version="shipped", uncertain_below=0.3)
+    assert (packed / PROFILE_FILE).exists()
+    assert json.loads((project / "reports" / "bento.json").read_text())["model_version"] == "shipped"
+    assert not registry.tagged
 
 
 @pytest.mark.usefixtures("registry")

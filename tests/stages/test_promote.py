@@ -25,8 +25,9 @@ from mien.files import write_json
 from mien.inference.runtime import Runtime
 from mien.inference.tta import NO_TTA, Tta
 from mien.monitoring import drift_windows
-from mien.registry import promotion_log, tracking
+from mien.registry import promotion_log, shipped, tracking
 from mien.registry.challenger import METRICS, register
+from mien.registry.promotion_report import decision
 from mien.registry.tracking import versions
 from mien.stages import promote
 from mien.stages.promote import Inputs
@@ -149,9 +150,8 @@ class Desk:
 @pytest.fixture
 def desk(store: Path, write_model: Any, params: Params) -> Desk:
     """An empty registry, prepared faces, and limits that these models keep on any machine."""
-    gate = dataclasses.replace(
-        params.promote, model="mien", floor=0.35, ece=1.0, milliseconds=1e6, lineage=("data.digest", "run_id")
-    )
+    gate = dataclasses.replace(params.promote, model="mien", floor=0.35, ece=1.0, milliseconds=1e6, shipped=False)
+    gate = dataclasses.replace(gate, lineage=("data.digest", "run_id"))
     made = Desk(store, dataclasses.replace(params, promote=gate), write_model)
     made.prepare()
     return made
@@ -160,6 +160,57 @@ def desk(store: Path, write_model: Any, params: Params) -> Desk:
 def broken(report: dict[str, Any]) -> list[str]:
     """The rules that refused."""
     return [finding["rule"] for finding in report["rules"] if not finding["passed"]]
+
+
+def test_the_shipped_model_is_the_champion_of_an_empty_registry(desk: Desk) -> None:
+    desk.train(POOR)
+    report = desk.promote(shipped=True)
+    assert report["promoted"], "it knows brightness, the shipped one faces"
+    assert "beats the champion student_8 (shipped with the package, macro-F1 0.0" in report["reason"]
+    assert report["scores"]["champion"]["version"] == "shipped"
+    assert report["scores"]["champion_when_promoted"] == {"macro_f1": 0.653527, "same_data": False}
+    log = promotion_log.read("mien")
+    assert log.succession == ("shipped", "1")
+    assert versions.aliases("mien") == {"champion": "1"}
+
+
+def test_a_model_that_does_not_beat_the_shipped_one_is_refused_though_the_registry_is_empty(
+    desk: Desk, write_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "ONNX", write_model(desk.root / "better.onnx", GOOD))
+    desk.train(POOR)
+    report = desk.promote(shipped=True)
+    assert not report["promoted"]
+    assert "better" in broken(report)
+    assert report["champion"]["version"] == "shipped"
+    assert promotion_log.read("mien").entries[-1].champion == "shipped"
+    assert "champion" not in versions.aliases("mien")
+    assert decision(report).startswith("Refused by better, ")
+    assert desk.judge()["champion"] is None, "promote.shipped is false there"
+
+
+def test_the_shipped_file_itself_has_nobody_to_beat(
+    desk: Desk, write_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "ONNX", write_model(desk.root / "same.onnx", GOOD))
+    desk.train(GOOD)
+    report = desk.promote(shipped=True)
+    assert report["promoted"]
+    assert "is the first champion" in report["reason"]
+    assert decision(report).startswith("Promoted: cnn")
+    assert decision(desk.promote()).startswith("Unchanged: cnn")
+
+
+def test_a_rollback_of_the_first_champion_restores_the_shipped_one(desk: Desk) -> None:
+    desk.train()
+    desk.promote(shipped=True)
+    assert promotion_log.rollback("mien", "Users complained").version == "shipped"
+    log = promotion_log.read("mien")
+    assert (log.champion, log.previous, set(log.withdrawn)) == ("shipped", None, {"1"})
+    assert versions.aliases("mien") == {}
+    desk.train(GOOD, "vgg16", 0.02)
+    assert desk.promote(shipped=True)["promoted"]
+    assert promotion_log.read("mien").succession == ("shipped", "2")
 
 
 def test_the_first_winner_becomes_champion_with_its_lineage(desk: Desk) -> None:

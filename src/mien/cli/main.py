@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from mien.cli import stage_results
 from mien.cli.drift import drift
 from mien.cli.fetch import fetch
 from mien.cli.inference import predict, video, webcam
@@ -19,6 +20,8 @@ from mien.cli.retraining import report, retrain, story
 from mien.cli.terminal import print_error
 from mien.config.params import load
 from mien.errors import MienError
+from mien.experiments import own_folder
+from mien.files import alone_in
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
@@ -65,6 +68,7 @@ def main(ctx: click.Context, params: Path) -> None:
 
     The stages run in order by `dvc repro`, which passes their paths from dvc.yaml.
     """
+    own_folder.enter()
     ctx.obj = params
 
 
@@ -83,6 +87,7 @@ def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
     from mien.stages import prepare as stage
 
     stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty())
+    click.echo(stage_results.prepared(prepared))
 
 
 @main.command()
@@ -103,6 +108,7 @@ def validate(params: Path, /, prepared: Path, learn: Path | None, about: str, **
         stage.learn(prepared, learn, about)
     else:
         stage.run(prepared, params=loaded, **paths)
+        click.echo(stage_results.validated(paths["report"], paths["data_docs"]))
 
 
 @main.command()
@@ -120,6 +126,7 @@ def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -
     from mien.stages import tune as stage
 
     stage.run(family, prepared, report, plots, loaded)
+    click.echo(stage_results.tuned(report))
 
 
 @main.command()
@@ -142,7 +149,10 @@ def train(
     hardware.start()
     from mien.stages import train as stage
 
-    stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
+    busy = f"Another `mien train` is at work on {checkpoints}. Wait for its end, or name another folder: --checkpoints."
+    with alone_in(checkpoints, busy):
+        stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
+    click.echo(stage_results.trained(report, model))
 
 
 @main.command()
@@ -159,6 +169,7 @@ def evaluate(params: Path, /, votes: Path | None, **paths: Path) -> None:
     from mien.stages import evaluate as stage
 
     stage.run(**paths, params=loaded, votes=votes)
+    click.echo(stage_results.evaluated(paths["report"]))
 
 
 @main.command()
@@ -182,6 +193,7 @@ def promote(params: Path, /, report: Path, cards: Path, judge: bool, **inputs: P
         stage.judge(stage.Inputs(**inputs), report, loaded)
     else:
         stage.run(stage.Inputs(**inputs), report, cards, loaded)
+    click.echo(stage_results.promoted(report, cards))
 
 
 @main.command()
@@ -195,6 +207,7 @@ def package(params: Path, promotion: Path, champion: Path, report: Path) -> None
     from mien.stages import package as stage
 
     stage.run(promotion, champion, report, loaded)
+    click.echo(stage_results.packaged(report, champion))
 
 
 @main.command()

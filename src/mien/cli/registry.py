@@ -1,6 +1,8 @@
 """`mien champion`, `mien rollback` and `mien lineage`: who serves, how to go back, where everything comes from."""
 
 import json
+import subprocess
+import sys
 import textwrap
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from mien.registry.lineage import Lineage
     from mien.registry.promotion_log import Entry
 
+SHIPPED_VERSION = "shipped"
+"""As `mien.inference.champion` names it, without NumPy at the start of every command."""
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -25,32 +30,43 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def champion(params: Path, last: int, as_json: bool) -> None:
     """Show champion, previous, challenger and the promotion log."""
-    name = load(params).promote.model
-    from mien.registry import promotion_log
+    limits = load(params).promote
+    name = limits.model
+    from mien.registry import promotion_log, shipped
     from mien.registry.tracking import versions
 
     log, aliases = promotion_log.read(name), versions.aliases(name)
-    stood = {"champion": log.champion, "previous": log.previous, "challenger": aliases.get("challenger")}
+    serves = shipped.incumbent(name, log, limits) if log.champion in {None, SHIPPED_VERSION} else None
+    stood = {
+        "champion": serves.version if serves else log.champion,
+        "previous": log.previous,
+        "challenger": aliases.get("challenger"),
+    }
     if as_json:
         entries = [asdict(entry) for entry in log.entries[-last:]]
         result = {
             "model": name,
             **stood,
-            "withdrawn": sorted(log.withdrawn, key=int),
+            "withdrawn": sorted(log.withdrawn, key=str),
             "aliases": aliases,
             "log": entries,
         }
         click.echo(json.dumps(result, indent=2))
         return
     known = {version.version: version for version in versions.every(name)}
+    if found := shipped.shipped_version():
+        known[SHIPPED_VERSION] = found
     for alias, number in stood.items():
         tags = known[number].tags if number in known else {}
         score = f"validation macro-F1 {float(tags['validation_macro_f1']):.4f}" if "validation_macro_f1" in tags else ""
-        shown = f"version {number:<4} {tags.get('family', ''):<16} {score}" if number else "none"
+        label = SHIPPED_VERSION if number == SHIPPED_VERSION else f"version {number}"
+        shown = f"{label:<12} {tags.get('family', ''):<16} {score}" if number else "none"
         click.echo(f"{alias:<12}{shown}".rstrip())
     if log.withdrawn:
-        click.echo(f"{'withdrawn':<12}version {', '.join(sorted(log.withdrawn, key=int))}")
-    if log.champion and aliases.get("champion") != log.champion:
+        click.echo(f"{'withdrawn':<12}{', '.join(map(promotion_log.named, log.withdrawn))}")
+    if serves:
+        click.echo(f"{'':<12}It came with the package; nothing has taken its place in this registry.")
+    if log.champion and not serves and aliases.get("champion") != log.champion:
         click.secho(
             f"The alias champion points to {aliases.get('champion', 'nothing')}, the log says version {log.champion}: "
             "a run was cut short, or somebody moved it. The next promotion or rollback sets it right.",
@@ -75,7 +91,8 @@ def rollback(params: Path, to: str | None, why: str, promotion: Path, champion: 
     from mien.stages import package
 
     entry = promotion_log.rollback(loaded.promote.model, why, to)
-    click.echo(f"Version {entry.version} of {loaded.promote.model} is champion again, instead of {entry.champion}.")
+    again = promotion_log.named(entry.version).capitalize()
+    click.echo(f"{again} of {loaded.promote.model} is champion again, instead of version {entry.champion}.")
     try:
         package.run(promotion, champion, report, loaded)
     except MienError as error:
@@ -84,6 +101,22 @@ def rollback(params: Path, to: str | None, why: str, promotion: Path, champion: 
             f"--promotion {promotion} --champion {champion} --report {report}`."
         ) from error
     click.echo(f"Packaged as {json.loads(report.read_text(encoding='utf-8'))['tag']}. Restart what serves {champion}.")
+    if Path("dvc.yaml").is_file() and Path(".dvc").is_dir():
+        click.echo(_record_in_dvc())
+
+
+def _record_in_dvc() -> str:
+    """Let dvc.lock say what was packaged, so that `dvc status` finds nothing changed; answers what to type next."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", "package"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return f"dvc.lock does not know of it ({reason}). Run dvc commit package once that is mended."
+    return "dvc.lock knows of it. Commit it with reports/bento.json; the other stages stay as they are."
 
 
 @click.command()
@@ -96,10 +129,11 @@ def lineage(params: Path, question: str, as_json: bool) -> None:
     Takes a Bento's tag, a version, an alias, the digest of data, a batch, a commit or a model file (six digits or
     more), or a file of data/raw.
     """
-    name = load(params).promote.model
+    limits = load(params).promote
+    name = limits.model
     from mien.registry.lineage import trace
 
-    found = trace(name, question)
+    found = trace(name, question, shipped=limits.shipped)
     if as_json:
         click.echo(json.dumps([one.asdict() for one in found], indent=2))
     else:
@@ -121,7 +155,8 @@ def _text(found: "Lineage", name: str) -> str:
         "model file": found.onnx_sha256,
         **{f"Bento{'' if i == 0 else ' ' + str(i + 1)}": tag for i, tag in enumerate(found.bentos)},
     }
-    head = f"{name} version {found.version}{aliases}, found by {found.matched}"
+    which = "shipped with the package" if found.version == SHIPPED_VERSION else f"version {found.version}"
+    head = f"{name} {which}{aliases}, found by {found.matched}"
     width = max(map(len, rows)) + 2
     return "\n".join([head, *(f"  {key:<{width}}{value or 'unknown'}" for key, value in rows.items())])
 
@@ -130,6 +165,7 @@ def _line(entry: "Entry") -> str:
     when = datetime.fromtimestamp(entry.when / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     void = " (void: another move came first)" if entry.void else ""
     what = {"promotion": "promoted", "rollback": "restored", "refusal": "refused"}[entry.kind]
-    head = f"{entry.number:>4}  {when} UTC  {what} version {entry.version}{void}, by {entry.who}"
+    which = "the shipped model" if entry.version == SHIPPED_VERSION else f"version {entry.version}"
+    head = f"{entry.number:>4}  {when} UTC  {what} {which}{void}, by {entry.who}"
     indent = " " * 6
     return f"{head}\n{textwrap.fill(entry.why, 100, initial_indent=indent, subsequent_indent=indent)}"

@@ -2,10 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mien.config.params import load
+
+if TYPE_CHECKING:
+    from mien.retraining.outcome import Outcome
 
 FOLDER = Path("retraining")
 
@@ -38,7 +42,8 @@ def report(params: Path, folder: Path, base: str | None, faces: bool) -> None:
 
     ended = outcome.observed()
     report.write(folder, ended, revisions.base(base), faces=faces)
-    click.echo(f"{ended.title}. {ended.message}\nThe report is {folder / report.MARKDOWN} (and {report.HTML}).")
+    click.echo(f"{ended.title}{refusing(ended)}. {ended.message}")
+    click.echo(f"The report is {folder / report.MARKDOWN} (and {report.HTML}).")
 
 
 @click.command()
@@ -65,9 +70,15 @@ def retrain(params: Path, folder: Path, base: str | None, faces: bool, promote: 
 
     plan = retrain.Plan(folder, loaded.promote.model, promote, sync)
     ended = retrain.run(plan, revisions.base(base), faces=faces)
-    click.secho(f"\n{ended.title} (exit code {ended.code}). ", bold=True, nl=False)
+    click.secho(f"\n{ended.title}{refusing(ended)} (exit code {ended.code}). ", bold=True, nl=False)
     click.echo(f"{ended.message}\n{outcome.next_step(ended)}\nThe report is {folder / 'report.md'}.")
     sys.exit(ended.code)
+
+
+def refusing(ended: "Outcome") -> str:
+    """The rules of the gate that refused, for the headline."""
+    rules = [rule["rule"] for rule in ended.judgement.get("rules", ()) if not rule["passed"]]
+    return f" by {', '.join(rules)}" if ended.name == "refused" and rules else ""
 
 
 @click.command()

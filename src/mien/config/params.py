@@ -198,6 +198,8 @@ class Promote:
     milliseconds: Annotated[float, between(0)]
     parity: Annotated[float, between(0, 1)]
     lineage: tuple[Literal["git.commit", "data.digest", "dvc.lock", "run_id"], ...]
+    shipped: bool = True
+    """Whether the model that comes with the package is the champion of a registry without one."""
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,12 @@ import click
 import yaml
 
 from mien.config.params import merge
+from mien.emotions import EMOTIONS
 from mien.errors import MienError
+from mien.experiments import own_folder
 from mien.files import read_json
 from mien.inference.answer_text import table
+from mien.registry.promotion_report import decision
 
 SKELETON = ("dvc.yaml", ".dvcignore", "bentofile.yaml", "requirements-serving.lock", "pyproject.toml", "src")
 OVERLAY = Path("params/demo.yaml")
@@ -38,15 +41,17 @@ def run(folder: Path) -> None:
     """Lay out `folder`, draw the sample, reproduce every stage, then ask the packaged service about one face."""
     started = time.monotonic()
     lay_out(folder)
+    own_folder.mark(folder)
     make_dvc(folder)
     if not list((folder / "data/raw").glob("*.parquet")):
         call([sys.executable, "-m", "mien", "fetch", "sample"], folder)
     call([sys.executable, "-m", "dvc", "repro"], folder)
-    face = write_face(folder)
+    face, label = write_face(folder)
     with service(folder) as address:
         answer = ask(address, face)
     evaluation = read_json(folder / "reports/evaluation.json", made_by="dvc repro evaluate")
-    click.echo(summary(evaluation, answer, folder, time.monotonic() - started))
+    promotion = read_json(folder / "reports/promotion.json", made_by="dvc repro promote")
+    click.echo(summary(evaluation, answer, folder, time.monotonic() - started, label, decision(promotion)))
 
 
 def lay_out(folder: Path, overlay: Path = OVERLAY) -> None:
@@ -89,20 +94,19 @@ def call(command: list[str], folder: Path) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """This process's variables, telemetry off, with the demo's own registry, searches and Bentos."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    foreign = ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE", "MIEN_CHAMPION")
-    own = {key: value for key, value in os.environ.items() if key not in foreign}
-    return {**QUIET, **own, "PATH": path, "BENTOML_HOME": str(folder.absolute() / ".bentoml")}
+    return {**QUIET, **own_folder.variables(folder, os.environ), "PATH": path}
 
 
-def write_face(folder: Path) -> Path:
-    """The first test face as a PNG, to be sent to the service like a user's photo."""
+def write_face(folder: Path) -> tuple[Path, str]:
+    """The first test face as a PNG, to be sent to the service like a user's photo, and its true label."""
     import cv2
 
     from mien.data.dataset import read_split
 
     path = folder / "face.png"
-    cv2.imwrite(str(path), read_split(folder / "data/prepared", "test").images[0])
-    return path
+    test = read_split(folder / "data/prepared", "test")
+    cv2.imwrite(str(path), test.images[0])
+    return path, EMOTIONS[test.labels[0]]
 
 
 @contextmanager
@@ -163,8 +167,10 @@ def ask(address: str, photo: Path) -> dict[str, Any]:
     return answer
 
 
-def summary(evaluation: Mapping[str, Any], answer: Mapping[str, Any], folder: Path, seconds: float) -> str:
-    """The results table, the service's answer, and what to type next."""
+def summary(
+    evaluation: Mapping[str, Any], answer: Mapping[str, Any], folder: Path, seconds: float, label: str, decision: str
+) -> str:
+    """The results table, the service's answer beside the true label, the gate's decision, and what to type next."""
     data, test = evaluation["data"]["name"], evaluation["test"]
     lines = ["", f"{'family':<16}{'validation accuracy':>20}{'macro-F1':>10}{'parameters':>12}{'trained':>10}"]
     for name, family in evaluation["families"].items():
@@ -182,8 +188,10 @@ def summary(evaluation: Mapping[str, Any], answer: Mapping[str, Any], folder: Pa
         if evaluation["data"]["synthetic"]
         else "",
         "",
-        f"The service, version {answer['model']['version']}, asked about {folder}/face.png:",
+        f"The service, version {answer['model']['version']}, asked about {folder}/face.png, whose label is {label}:",
         table(f"{folder}/face.png", answer["faces"]),
+        "",
+        f"The promotion gate. {decision}",
         "",
         f"Done in {seconds / 60:.1f} minutes. Next:",
         f"  make ui DIR={folder}        browse the runs (http://127.0.0.1:5000)",

@@ -16,7 +16,7 @@ import yaml
 
 from mien.config.params import merge
 from mien.errors import MienError
-from mien.experiments import demo, story_batches
+from mien.experiments import demo, own_folder, story_batches, story_page
 from mien.experiments.story_batches import Faces
 from mien.retraining import html_report
 from mien.retraining.outcome import CODES
@@ -100,6 +100,7 @@ def run(folder: Path) -> None:
     started = time.monotonic()
     stage = Stage(folder)
     lay_out(stage)
+    own_folder.mark(stage.project)
     first_champion(stage)
     good_batch(stage)
     poisoned_batches(stage)
@@ -220,12 +221,8 @@ def test_faces(project: Path) -> Faces:
 
 
 def write_index(stage: Stage) -> None:
-    """index.html: every act, what was said, and its report."""
-    lines = ["# The loop, replayed on drawn faces", "", "The numbers say nothing of real faces. `log.txt` has it all."]
-    for number, (title, result, report) in enumerate(stage.acts, start=1):
-        lines += ["", f"## {number}. {title}", "", *(["```", result, "```"] if report is None else [result])]
-        lines += ["", f"[The report]({report.as_posix()})"] if report else []
-    html_report.write(stage.folder / "index.html", "\n".join(lines), "Mien: the loop")
+    """index.html: every act, what was said, what the gate decided, and its report."""
+    html_report.write(stage.folder / "index.html", story_page.page(stage.acts, stage.folder), "Mien: the loop")
 
 
 def _sentence(result: dict[str, Any]) -> str:

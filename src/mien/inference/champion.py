@@ -19,6 +19,8 @@ MADE_BY = "dvc repro"
 LIMITS = ("too_small_below", "blurry_below", "low_confidence_below", "uncertain_below")
 SHIPPED = Path(__file__).parents[1] / "shipped"
 """The champion that comes with the package."""
+SHIPPED_VERSION = "shipped"
+"""Its name where versions of a registry are named: its own number is one of the registry that it was trained in."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Photo in, emotions out, in this process: what the service and the command line both call."""
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -33,6 +34,12 @@ TOGETHER = 8
 """Photos whose faces are classified in one go by `stream`: more is no faster, and keeps the first answer waiting."""
 
 
+DRAWN = (
+    "The champion in %s was trained on drawn faces (%s): its answers say nothing about real ones. Without that folder "
+    "the model answers that comes with the package."
+)
+
+
 class Mien:
     """The champion, loaded; one instance may be shared by threads."""
 
@@ -52,6 +59,8 @@ class Mien:
             raise MienError(f"detection_side is {detection_side}, expected one of {DETECTION_SIDES}.")
         place = self._place = champion.folder(Path(champion_folder) if champion_folder else None)
         self.card = champion.read_card(place)
+        if self.card.synthetic:
+            logging.getLogger(__name__).warning(DRAWN, place, self.card.data_name)
         self.runtime = Runtime(place / champion.MODEL_FILE, threads=threads)
         # A detector named in the environment beats the one packed.
         name = "auto" if detectors.yunet_is_named() else self.card.detector

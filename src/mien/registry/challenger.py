@@ -11,7 +11,8 @@ from mien.data.dataset import Split
 from mien.errors import MienError
 from mien.evaluation.served import ServedScores, score_as_served
 from mien.files import read_json
-from mien.registry import lineage, tracking
+from mien.inference.champion import SHIPPED_VERSION
+from mien.registry import lineage, shipped, tracking
 from mien.registry.promotion_gate import Case, Comparison
 from mien.registry.promotion_log import Log
 from mien.registry.tracking import versions
@@ -70,6 +71,8 @@ def winner(content: Mapping[str, Any], models: Path) -> tuple[Path, dict[str, st
 
 def rescore(name: str, champion: Version, faces: Split, bins: int) -> ServedScores:
     """Score the champion anew: its old scores may be of other faces, and the tests want its answer to each."""
+    if champion.version == SHIPPED_VERSION:
+        return score_as_served(champion.version, shipped.ONNX, champion.tags, faces, bins)
     with TemporaryDirectory() as folder:
         onnx = versions.download(name, champion.version, Path(folder) / "model")
         return score_as_served(champion.version, onnx, champion.tags, faces, bins)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError
+from mien.inference.champion import SHIPPED, SHIPPED_VERSION, read_card
 from mien.registry import provenance, tracking
+from mien.registry.shipped import shipped_version
 from mien.registry.tracking import versions
 
 BENTO, BATCH = "bento.", "batch."
@@ -58,9 +60,10 @@ def bento_tags(tag: str) -> dict[str, str]:
     return {f"{BENTO}{tag.partition(':')[2]}": tag}
 
 
-def trace(name: str, question: str) -> list[Lineage]:
+def trace(name: str, question: str, *, shipped: bool = False) -> list[Lineage]:
     """Every version of the model `name` that matches a Bento's tag, version, alias, digest, commit or file.
 
+    With `shipped` the model that comes with the package is champion, and version, of a registry that has none.
     Raises MienError where nothing does.
     """
     aliases = versions.aliases(name)
@@ -70,6 +73,8 @@ def trace(name: str, question: str) -> list[Lineage]:
         query = provenance.file_hash(file)
     known = versions.every(name)
     found = [(version, what) for version in known if (what := matched(version, query))]
+    if (ours := shipped_version()) and (what := _matched_shipped(ours, query, first=shipped and not known)):
+        found.append((ours, what))
     if not found:
         raise MienError(
             f"Nothing in the registry of {name!r} matches {question!r}. Expected a Bento's tag ({name}:v1-…), a "
@@ -77,6 +82,15 @@ def trace(name: str, question: str) -> list[Lineage]:
             f"data/raw, or at least {SHORTEST} digits of a digest or commit (mien champion lists the versions)."
         )
     return [_lineage(version, what, aliases) for version, what in found]
+
+
+def _matched_shipped(ours: versions.Version, query: str, *, first: bool) -> str:
+    """How `query` finds the model that comes with the package; `first` where the registry has no version of its own."""
+    if query == SHIPPED_VERSION or query.partition(":")[2].startswith(f"{SHIPPED_VERSION}-"):
+        return SHIPPED_VERSION
+    if first and query in {"champion", read_card(SHIPPED).version}:
+        return "version"
+    return matched(ours, query)
 
 
 def matched(version: versions.Version, query: str) -> str:
@@ -94,7 +108,8 @@ def matched(version: versions.Version, query: str) -> str:
 
 
 def _lineage(version: versions.Version, what: str, aliases: Mapping[str, str]) -> Lineage:
-    tags, run = version.tags, tracking.tags_of(version.run_id)
+    tags = version.tags
+    run = tracking.tags_of(version.run_id) if version.run_id else {}  # the shipped model has none here
     return Lineage(
         version=version.version,
         matched=what,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mien.evaluation.metrics import wilson_interval
+from mien.registry import promotion_log
 from mien.registry.card import Card, Facts, Section, Table, percent, score
 
 WATTS_A_CORE = 10
@@ -249,7 +250,7 @@ def _gate(facts: Facts) -> Section:
         old, (low, high) = facts.promotion["scores"]["champion"], found["interval"]
         p = f"{found['p_value']:.3f}" if found["p_value"] >= TINY else f"below {TINY}"
         text.append(
-            f"Against the champion of that time ({old['family']}, version {old['version']}) on the same "
+            f"Against the champion of that time ({old['family']}, {promotion_log.named(old['version'])}) on the same "
             f"{old['n']:,} faces: macro-F1 {found['gain']:+.4f} "
             f"(interval {low:+.4f} to {high:+.4f}), McNemar mid-p {p}."
         )

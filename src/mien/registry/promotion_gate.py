@@ -10,6 +10,7 @@ from mien.config.params import Promote
 from mien.emotions import EMOTIONS
 from mien.evaluation import metrics
 from mien.evaluation.served import ServedScores
+from mien.inference.champion import SHIPPED_VERSION
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ def withdrawal(case: Case, _: Promote) -> str | None:
 
 def _named(scored: ServedScores) -> str:
     named = f"version {scored.version}" if scored.version else "not registered"
+    named = "shipped with the package" if scored.version == SHIPPED_VERSION else named
     return f"{scored.family} ({named}, macro-F1 {scored.macro_f1:.4f})"
 
 

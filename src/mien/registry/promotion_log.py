@@ -17,6 +17,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from mien.errors import MienError
+from mien.inference.champion import SHIPPED_VERSION
 from mien.registry import provenance
 from mien.registry.tracking import versions
 
@@ -114,7 +115,9 @@ def append(name: str, entry: Entry) -> Entry:
     named = replace(entry, id=uuid4().hex, who=entry.who or provenance.who())
     tags = {key: value for key, value in asdict(named).items() if key not in ("number", "when", "void", "facts")}
     texts = {key: str(value) for key, value in tags.items() if value is not None}
-    versions.append(_log(name), name, entry.version, texts | {"facts": json.dumps(entry.facts)}, ABOUT)
+    # The store knows no version of the shipped champion: an entry that restores it hangs on the one that it replaces.
+    about = entry.champion if entry.version == SHIPPED_VERSION else entry.version
+    versions.append(_log(name), name, str(about), texts | {"facts": json.dumps(entry.facts)}, ABOUT)
     return read(name).entry(named.id)
 
 
@@ -149,7 +152,8 @@ def rollback(name: str, why: str, to: str | None = None) -> Entry:
     if log.champion is None or version is None:
         raise MienError(f"There is no champion of {name!r} to go back to: the log knows {_champions(log)}.")
     if version == log.champion:
-        raise MienError(f"Version {version} of {name!r} is champion already.")
+        subject = "The shipped model" if version == SHIPPED_VERSION else f"Version {version} of {name!r}"
+        raise MienError(f"{subject} is champion already.")
     if version not in {*log.succession, *log.withdrawn}:
         raise MienError(f"Version {version} of {name!r} was never champion: the log knows {_champions(log)}.")
     entry = append(name, Entry("rollback", version, log.champion, log.head, why))
@@ -164,10 +168,11 @@ def _apply(name: str, log: Log) -> bool:
     known, wanted = versions.aliases(name), {PREVIOUS: log.previous, CHAMPION: log.champion}
     changed = False
     for alias, version in wanted.items():
-        if version and known.get(alias) != version:
-            versions.set_alias(name, alias, version)
+        if version not in {None, SHIPPED_VERSION} and known.get(alias) != version:
+            versions.set_alias(name, alias, str(version))
             changed = True
-    stale = [PREVIOUS] if PREVIOUS in known and not log.previous else []
+    stale = [PREVIOUS] if PREVIOUS in known and log.previous in {None, SHIPPED_VERSION} else []
+    stale += [CHAMPION] if CHAMPION in known and log.champion == SHIPPED_VERSION else []
     stale += [CHALLENGER] if log.champion and known.get(CHALLENGER) == log.champion else []
     for alias in stale:
         versions.drop_alias(name, alias)
@@ -206,4 +211,9 @@ def _log(name: str) -> str:
 
 
 def _champions(log: Log) -> str:
-    return ", ".join(f"version {version}" for version in (*log.succession, *log.withdrawn)) or "none"
+    return ", ".join(map(named, (*log.succession, *log.withdrawn))) or "none"
+
+
+def named(version: str) -> str:
+    """A version in a sentence: its number, or that it is the shipped one."""
+    return "the shipped model" if version == SHIPPED_VERSION else f"version {version}"

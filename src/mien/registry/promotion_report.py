@@ -56,6 +56,19 @@ def standing(challenger: Challenger, case: Case, log: Log, params: Params, finis
     return result | {"champion": champion, "log_entry": made[-1].number if made else None} | facts
 
 
+def decision(result: Mapping[str, Any]) -> str:
+    """What promotion.json decided, by which rules and why, in one line."""
+    refused = ", ".join(rule["rule"] for rule in result["rules"] if not rule["passed"])
+    champion = (result["champion"] or {}).get("version")
+    if result["promoted"]:
+        what = "Would be promoted" if result.get("judged_only") else "Promoted"
+    elif champion == result["candidate"]["version"] or not refused:
+        what = "Unchanged"
+    else:
+        what = f"Refused by {refused}"
+    return f"{what}: {result['reason']}"
+
+
 def record(name: str, case: Case, verdict: Verdict, result: Mapping[str, Any], log: Log) -> Entry:
     """Write the judgement into the log; a refusal that stands there last is not written twice."""
     champion = case.champion.version if case.champion else None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from mien.files import read_json
-from mien.registry import provenance
+from mien.registry import promotion_log, provenance
 
 Name = Literal["promoted", "accepted", "refused", "stopped", "unchanged", "failed", "pending"]
 
@@ -101,13 +101,13 @@ def next_step(outcome: Outcome) -> str:
     """What happens now, and what people may do."""
     champion = outcome.judgement.get("champion") or {}
     version = champion.get("version")
-    keeps = f"Version {version} keeps serving." if version else "The champion, if there is one, keeps serving."
+    keeps = f"{_capital(version)} keeps serving." if version else "The champion, if there is one, keeps serving."
     if outcome.name == "promoted":
         undo = " `mien rollback` brings back the one before it." if outcome.judgement["scores"].get("champion") else ""
         return f"Version {version} is champion and packaged.{undo}"
     if outcome.name == "accepted":
         incumbent = outcome.judgement["scores"].get("champion")
-        serving = f"Version {incumbent['version']} keeps serving. " if incumbent else ""
+        serving = f"{_capital(incumbent['version'])} keeps serving. " if incumbent else ""
         return f"{serving}Once this is merged, main judges the challenger again and promotes it if it still wins."
     if outcome.name == "refused" and not champion:
         return "There is no champion yet, and nothing is served. Mend what the rules complain of, then retrain."
@@ -119,6 +119,10 @@ def next_step(outcome: Outcome) -> str:
         "pending": "Run `mien retrain`, or open a pull request.",
     }
     return texts[outcome.name]
+
+
+def _capital(version: str) -> str:
+    return promotion_log.named(version).capitalize()
 
 
 def _out_of_date() -> bool:

@@ -21,6 +21,9 @@ COMPARED = "plots"
 LONGEST = 60_000
 """Characters; GitHub takes comments of 65,536."""
 
+GATE = "### The gate\n"
+"""The heading of the template under which the page draws both scores."""
+
 SHOWN = 12
 """Failed expectations in the report."""
 
@@ -72,7 +75,7 @@ def write(folder: Path, outcome: Outcome, base: str | None, *, faces: bool = Fal
     write_json(folder / JSON, facts.asdict())
     text = render(facts)
     write_text(folder / MARKDOWN, text)
-    html_report.write(folder / HTML, text, f"Retraining: {outcome.title}")
+    html_report.write(folder / HTML, _with_bars(text, facts), f"Retraining: {outcome.title}")
     return facts
 
 
@@ -134,6 +137,13 @@ def render(facts: Facts) -> str:
     if len(text) > LONGEST:
         text = text[:LONGEST].rpartition("\n")[0] + f"\n\n… the rest is in {JSON}.\n"
     return text
+
+
+def _with_bars(text: str, facts: Facts) -> str:
+    """The report with the gate's two scores drawn, which a pull request's Markdown cannot show."""
+    scores = facts.outcome.judgement.get("scores", {})
+    both = {who: scores[who]["macro_f1"] for who in ("champion", "challenger") if who in scores}
+    return text.replace(GATE, f"{GATE}\n{html_report.bars('macro-F1', both)}\n", 1) if both else text
 
 
 def class_table(changes: Changes) -> list[tuple[str, list[str]]]:

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +18,12 @@ from mien.config.params import Params
 from mien.errors import MienError
 from mien.files import read_json, swap, write_json
 from mien.inference import detector_file, detectors
-from mien.inference.champion import FOLDER, MODEL_FILE, SHIPPED, Card, write_card
+from mien.inference.champion import FOLDER, MODEL_FILE, SHIPPED, SHIPPED_VERSION, Card, read_card, write_card
 from mien.inference.tta import Tta
 from mien.monitoring.drift_windows import PROFILE_FILE
-from mien.registry import lineage
+from mien.registry import lineage, promotion_log
+from mien.registry.shipped import incumbent
+from mien.registry.shipping import TEXT_FILE
 from mien.registry.tracking import versions
 
 
@@ -33,16 +35,21 @@ def run(
     The previous champion stays until the new one and its Bento are whole. Raises MienError without a champion.
     """
     name = read_json(promotion, made_by="dvc repro promote")["model"]
-    version = versions.champion(name)
+    version = versions.champion(name) or incumbent(name, promotion_log.read(name), params.promote)
     if version is None:
         raise MienError(f"No version of {name!r} is champion in MLflow. Promote one: dvc repro promote.")
     champion.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=champion.parent, prefix=".champion-") as scratch:
         fresh = Path(scratch) / champion.name
-        card = fetch(name, version, fresh, _detector_file(params.package.detector, champion.parent), params)
+        detector = _detector_file(params.package.detector, champion.parent)
+        if version.version == SHIPPED_VERSION:
+            card = copy_shipped(fresh, detector, params)
+        else:
+            card = fetch(name, version, fresh, detector, params)
         tag, path = build(fresh, bentofile, card)
         swap(fresh, champion)
-    versions.tag(name, version.version, lineage.bento_tags(tag))
+    if version.version != SHIPPED_VERSION:
+        versions.tag(name, version.version, lineage.bento_tags(tag))
     write_json(report, _report(card, tag, path))
 
 
@@ -68,14 +75,11 @@ def fetch(name: str, version: versions.Version, folder: Path, detector: Path | N
     # Versions of before have none.
     if (profile := downloads / "cards" / PROFILE_FILE).exists():
         shutil.copyfile(profile, folder / PROFILE_FILE)
-    if detector:
-        shutil.copyfile(detector, folder / detector_file.YUNET_FILE)
     card = Card(
         version=version.version,
         temperature=temperature,
         uncertain_below=params.package.uncertain_below,
-        # Without its file, "auto" still takes the one that a user fetched.
-        detector="yunet" if detector else "haar" if params.package.detector == "haar" else "auto",
+        detector=_pack_detector(detector, folder, params),
         family=tags.get("family", ""),
         data_name=tags.get("data.name", ""),
         data_digest=tags.get("data.digest", ""),
@@ -89,6 +93,31 @@ def fetch(name: str, version: versions.Version, folder: Path, detector: Path | N
     return card
 
 
+def copy_shipped(folder: Path, detector: Path | None, params: Params) -> Card:
+    """Make `folder` a champion's folder of the model that comes with the package, where no other is champion."""
+    folder.mkdir()
+    for name in (MODEL_FILE, PROFILE_FILE):
+        shutil.copyfile(SHIPPED / name, folder / name)
+    shutil.copyfile(SHIPPED / TEXT_FILE, folder / "model_card.md")
+    card = replace(
+        read_card(SHIPPED),
+        version=SHIPPED_VERSION,
+        uncertain_below=params.package.uncertain_below,
+        detector=_pack_detector(detector, folder, params),
+    )
+    write_card(folder, card)
+    return card
+
+
+def _pack_detector(detector: Path | None, folder: Path, params: Params) -> str:
+    """Copy YuNet's file, if it is to be packed; answers the detector's name for the card."""
+    if detector:
+        shutil.copyfile(detector, folder / detector_file.YUNET_FILE)
+        return "yunet"
+    # Without its file, "auto" still takes the one that a user fetched.
+    return "haar" if params.package.detector == "haar" else "auto"
+
+
 def build(champion: Path, bentofile: Path, card: Card) -> tuple[str, Path]:
     """Build the Bento that `bentofile` describes around `champion`; answers its tag and where BentoML keeps it."""
     if not bentofile.is_file():
@@ -96,7 +125,8 @@ def build(champion: Path, bentofile: Path, card: Card) -> tuple[str, Path]:
     if not _installed("uv"):
         # BentoML would install it on the way, from the network.
         raise MienError("`bentoml build` wants uv, which is not installed. Install it: pip install uv.")
-    version = f"v{card.version}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    prefix = SHIPPED_VERSION if card.version == SHIPPED_VERSION else f"v{card.version}"
+    version = f"{prefix}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     labels = {"model_version": card.version, "data_digest": card.data_digest, "git_commit": card.git_commit}
     options = [part for key, value in labels.items() if value for part in ("--label", f"{key}={value}")]
     with TemporaryDirectory(prefix="mien-bento-") as context:

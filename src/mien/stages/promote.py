@@ -19,6 +19,7 @@ from mien.registry.challenger import Challenger, gather, is_champion, optional, 
 from mien.registry.promotion_gate import Case, Verdict
 from mien.registry.promotion_log import Log
 from mien.registry.promotion_report import record, standing
+from mien.registry.shipped import incumbent
 from mien.registry.tracking import versions
 from mien.registry.tracking.versions import Version
 
@@ -65,7 +66,7 @@ def judge(inputs: Inputs, report: Path, params: Params) -> None:
     training, run_id = optional(inputs.train_reports / f"{family}.json"), content["families"][family]["run_id"]
     challenger = Challenger(version, family, run_id, onnx, tags, training, content)
     faces, log = dataset.read_split(inputs.prepared, "validation").without_leaks(), promotion_log.read(name)
-    champion = versions.find(name, log.champion) if log.champion else None
+    champion = incumbent(name, log, params.promote, tags["onnx_sha256"])
     scored = score_as_served(version, onnx, tags, faces, params.evaluate.ece_bins)
     if is_champion(champion, challenger):
         result = standing(
@@ -86,7 +87,7 @@ def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: boo
     scored = score_as_served(challenger.version, challenger.onnx, challenger.tags, faces, params.evaluate.ece_bins)
     for _ in range(ATTEMPTS):
         log = promotion_log.read(name)
-        champion = versions.find(name, log.champion) if log.champion else None
+        champion = incumbent(name, log, params.promote, challenger.tags["onnx_sha256"])
         if is_champion(champion, challenger):
             return standing(challenger, gather(challenger, scored, None, None, inputs.validated), log, params, finished)
         promotion_log.challenge(name, challenger.version)

@@ -111,6 +111,8 @@ def complaint(result: Result, profile: profiles.Profile, docs: Path) -> str:
         lines += [f"  {outcome.expectation.name}: {outcome.observed}; expected {outcome.expectation.expected}"]
         lines += [f"    first rows: {', '.join(outcome.rows[:3])}"] if outcome.rows else []
     lines += [f"  and {', '.join(rest)}"] if rest else []
+    warned = [outcome.expectation.name for outcome in result.failed("warning")]
+    lines += [f"Warnings: {', '.join(warned)}"] if warned else []
     mends = dict.fromkeys(outcome.expectation.mend for outcome in failed if outcome.expectation.mend)
     return "\n".join([*lines, *mends, f"All expectations are in {docs}."])
 

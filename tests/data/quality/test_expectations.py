@@ -19,7 +19,7 @@ from mien.data.quality.checkpoint import Result
 from mien.data.quality.evidence import collect
 from mien.data.quality.exclusions import decide
 from mien.data.quality.expectations import expectations
-from mien.data.sources.sample import sample
+from mien.data.sources.sample import face, sample
 from mien.emotions import EMOTIONS, SPLITS
 from mien.errors import MienError
 from mien.stages import prepare
@@ -127,6 +127,13 @@ def drawn() -> Faces:
     return Faces(images, table["emotion"].to_numpy().astype(np.int64), splits, np.full(len(images), "000_sample"))
 
 
+def fresh(rows: int) -> Faces:
+    """Faces that are not in `drawn`."""
+    labels = np.arange(rows) % len(EMOTIONS)
+    images = [face(int(label), np.random.default_rng([99, row])) for row, label in enumerate(labels)]
+    return Faces(np.stack(images), labels.astype(np.int64), np.full(rows, "train"), np.full(rows, "new"))
+
+
 @pytest.fixture(scope="module")
 def real(fer2013_folder: Path) -> Faces:
     """The first rows of each of FER-2013's splits."""
@@ -212,6 +219,46 @@ def test_an_honest_later_batch_is_welcome(drawn: Faces, params: Params) -> None:
     assert critical(hold(drawn.appended(batch), params, "sample")) == set()
     assert "probe.new" in critical(hold(drawn.appended(batch.shuffled()), params, "sample"))
     assert "sharpness.new" in critical(hold(drawn.appended(batch.each(blurred)), params, "sample"))
+
+
+def test_a_batch_whose_images_are_there_already_as_jpeg_is_refused_and_named(drawn: Faces, params: Params) -> None:
+    again = replace(drawn.each(jpeg), batches=np.full(len(drawn.images), "001_again"))
+    result = hold(drawn + again, params, "sample")
+    assert "repeats.001_again.most" in critical(result)
+    (found,) = (o for o in result.outcomes if o.expectation.name == "repeats.001_again.most")
+    assert int(str(found.observed).split()[0]) > 880, "of 900"
+    assert found.rows[0] == "faces:901 (copy of faces:1)"
+    assert "Remove data/raw/001_again.parquet" in found.expectation.mend
+
+
+def test_a_batch_that_repeats_a_few_images_is_warned_of(drawn: Faces, params: Params) -> None:
+    altered = drawn.appended(drawn.take(np.arange(30)).each(jpeg) + fresh(300), "001_more")
+    result = hold(altered, params, "sample")
+    assert critical(result) == set()
+    assert [outcome.expectation.name for outcome in result.failed("warning")] == ["repeats.001_more"]
+    exact = hold(drawn.appended(drawn.take(np.arange(15)) + fresh(300), "001_more"), params, "sample")
+    (found,) = (o for o in exact.failed("warning") if o.expectation.name.startswith("repeats"))
+    assert found.observed == "15 of 315 rows differ"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_altered_copies_within_a_split_are_refused(drawn: Faces, params: Params, split: str) -> None:
+    result = hold(drawn + drawn.in_split(split).take(np.arange(20)).each(jpeg), params, "sample")
+    assert f"repeats.{split}" in critical(result)
+
+
+def test_pairs_of_near_fingerprints_are_those_that_comparing_all_finds() -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 256, (400, 16), dtype=np.uint8)
+    for row in range(200, 400):
+        bits = np.unpackbits(codes[row - 200])
+        bits[random.choice(128, row % 12, replace=False)] ^= 1
+        codes[row] = np.packbits(bits)
+    apart = np.bitwise_count(codes[:, None] ^ codes).sum(axis=2)
+    expected = [(left, right) for left, right in np.argwhere(apart <= fingerprints.RADIUS) if left < right]
+    assert len(expected) > 100
+    assert fingerprints.near_pairs(codes).tolist() == [list(map(int, pair)) for pair in expected]
+    assert fingerprints.near_pairs(codes[:0]).shape == (0, 2)
 
 
 def test_the_whole_fer2013_profile_knows_the_official_numbers() -> None:
@@ -325,6 +372,15 @@ def test_resplit_fer2013_is_refused_naming_the_strangers(real: Faces, params: Pa
 def test_shuffled_labels_of_fer2013_are_refused_by_the_probe(real: Faces, params: Params) -> None:
     assert critical(hold(real.shuffled(), params, "fer2013_part")) >= {"probe.train", "labels.test.most"}
     assert critical(hold(real.shuffled(0.1), params, "fer2013_part")) == {"labels.validation.most", "labels.test.most"}
+
+
+@pytest.mark.real_data
+def test_fer2013_appended_once_more_as_jpeg_files_is_refused(real: Faces, params: Params) -> None:
+    again = replace(real.each(jpeg), batches=np.full(len(real.images), "001_fer2013"))
+    result = hold(real + again, params, "fer2013_part")
+    assert "repeats.001_fer2013.most" in critical(result)
+    (found,) = (o for o in result.outcomes if o.expectation.name == "repeats.001_fer2013.most")
+    assert int(str(found.observed).split()[0].replace(",", "")) > 0.98 * len(real.images)
 
 
 @pytest.mark.real_data

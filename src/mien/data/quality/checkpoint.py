@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mien.data.quality.evidence import Evidence
 from mien.data.quality.expectations import Expectation
+from mien.emotions import EMOTIONS
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
@@ -152,7 +153,8 @@ def _observed(result: Any) -> float | str | None:
         pairs = zip(value["quantiles"], value["values"], strict=True)
         return "; ".join(f"{q:.0%}: {v:.1f}" for q, v in pairs)
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        labels = result.expectation_config.kwargs.get("column") == "emotion"
+        return ", ".join(EMOTIONS[one] if labels and one in range(len(EMOTIONS)) else str(one) for one in value)
     return None if value is None else float(value)
 
 

@@ -31,8 +31,9 @@ class Evidence:
     """Measurements of prepared data.
 
     `images` is the statistics table (rows of any status) with the columns group, later (is it in a later batch), leak,
-    near, mirror (no, known or new), twin (origin of the copy in train), membership (official: in the profile's list
-    of the official test split; foreign: not) and relabelled.
+    near, mirror (no, known or new), within (has it a near copy in its own split and batch), repeated (stands it, or a
+    near copy, in an earlier batch), twin (origin of the copy), membership (official: in the profile's list of the
+    official test split; foreign: not) and relabelled.
     `groups` has a row per split of the first batch and per later batch: rows, class_drift, accuracy and floor of the
     probe (NaN if not judged).
     `own_bands` are those of the first batch's training split.
@@ -51,11 +52,14 @@ def collect(
     images["group"] = _groups(images, profile)
     images["later"] = ~images["group"].isin(SPLITS)
     codes = {name: fingerprints.codes(split.images[..., 0]) for name, split in splits.items()}
-    images = images.assign(leak="no", near="no", mirror="no", twin="", membership="official", relabelled=False)
+    images = images.assign(
+        leak="no", near="no", mirror="no", within="no", repeated="no", twin="", membership="official", relabelled=False
+    )
     mirrored = fingerprints.codes(np.ascontiguousarray(splits["train"].images[:, :, ::-1, 0]))
     for name in HELD_OUT:
         known = _known(images, splits[name], codes[name], (profile.official_tests or {}).get(name))
         _mark_copies(images, splits[name], splits["train"], known, codes[name], codes["train"], mirrored)
+    mark_repeats(images, splits, codes)
     learnt = images[(images["group"] == "train") & (images["status"] != "excluded")]
     own_bands = {name: band(learnt[column], 0.3) for name, column in STATISTICS.items()} if len(learnt) else {}
     return Evidence(images, _measure_groups(images, splits, profile, with_probe), own_bands)
@@ -111,6 +115,29 @@ def _mark_copies(
     images.loc[split.rows[turned], "twin"] = origin[train.rows[mirror[turned]]]
     images.loc[split.rows[close], "twin"] = origin[train.rows[near[close]]]
     images.loc[split.rows[exact], "twin"] = [holders[pixels[row]] for row in split.rows[exact]]
+
+
+def mark_repeats(images: pd.DataFrame, splits: Mapping[str, Split], codes: Mapping[str, fingerprints.Codes]) -> None:
+    """Mark near copies within a split of one batch, and rows whose image or a near copy stands in an earlier batch."""
+    batch = images["batch"] if "batch" in images else images["group"].where(images["later"], "")
+    order, origin, pixels, split = (
+        pd.factorize(batch)[0],
+        *(images[c].to_numpy() for c in ("origin", "pixels", "split")),
+    )
+    first = images.groupby("pixels", sort=False)["row"].transform("first").to_numpy()
+    exact = order[first] < order
+    rows = np.concatenate([split.rows for split in splits.values()])
+    # Images of one colour, and those of missing photos, are near copies of each other; they have checks of their own.
+    sound = ~(images["flat"] | images["placeholder"]).to_numpy()[rows]
+    stacked = np.concatenate([codes[name] for name in splits])[sound]
+    pairs = np.sort(rows[sound][fingerprints.near_pairs(stacked)], axis=1)
+    old, new = pairs[:, 0], pairs[:, 1]
+    again, beside = order[old] < order[new], (order[old] == order[new]) & (split[old] == split[new])
+    close = beside & (pixels[old] != pixels[new])
+    images.loc[pairs[close].ravel(), "within"] = "new"
+    images.loc[new[again], ["repeated", "twin"]] = np.stack([np.full(again.sum(), "new"), origin[old[again]]], axis=1)
+    images.loc[exact, "repeated"] = "new"
+    images.loc[exact, "twin"] = origin[first[exact]]
 
 
 def _measure_groups(

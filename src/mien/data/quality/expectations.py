@@ -18,7 +18,14 @@ ALTERED = "The pictures were altered (equalised, blurred, resized or augmented):
 INCOMPLETE = "Fetch the complete data set, or set validate.profile to fer2013_part (params.yaml) to work with a part."
 RESPLIT = "The official splits were mixed, or faces changed beyond recognition: fetch the original data."
 OWN_SPLITS = "Split by photo before augmenting, or set prepare.leaks: drop_from_train (params.yaml) for exact copies."
+REPEATED = "Images stand there more than once, slightly altered: fetch the original data, or remove the copies."
 LABELS = "Labels and faces were mixed up: fetch or export the data anew."
+
+SOME, MOST = 0.02, 0.25
+"""Shares of a later batch that may stand in earlier ones, before it is warned of and before it is refused.
+
+Of FER-2013's second half, 7 % have an exact or near copy in the first, and 12 % of its test images one in Training.
+"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,10 @@ def _images(profile: Profile, total: int) -> Iterator[Expectation]:
 def _copies(profile: Profile, rows: Mapping[str, int]) -> Iterator[Expectation]:
     usual = WARNING if profile.generic else CRITICAL
     fine = ["no", "known"]
+    for split in filter(rows.get, SPLITS if "within" in profile.shares else ()):
+        tolerated, where = profile.ceiling("within", rows[split]), {"split": split, "later": False}
+        expected = "no near copy within the split"
+        yield _among(f"repeats.{split}", usual, expected, "within", ["no"], tolerated, where, REPEATED)
     for split in HELD_OUT:
         where, tested = {"split": split}, rows.get(split, 0)
         near, mirror = profile.ceiling("near", tested), profile.ceiling("mirror", tested)
@@ -140,6 +151,10 @@ def _later(evidence: Evidence, group: str, rows: int) -> Iterator[Expectation]:
     for name, band in evidence.own_bands.items():
         ranges = band.ranges(rows, lower=0.5, upper=2) if name == "sharpness" else band.ranges(rows)
         yield _quantiles(f"{name}.{group}", WARNING if name == "brightness" else CRITICAL, name, ranges, group)
+    where, expected = {"group": group}, "no image of an earlier batch"
+    yield _among(f"repeats.{group}", WARNING, expected, "repeated", ["no"], SOME, where)
+    mend = f"Remove data/raw/{group}.parquet, whose images are there already, then run dvc add data/raw."
+    yield _among(f"repeats.{group}.most", CRITICAL, expected, "repeated", ["no"], MOST, where, mend)
     expected = "train rows only, so that scores compare with older ones"
     yield _among(f"split.{group}", WARNING, expected, "split", ["train"], 0, {"group": group})
 

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.uint8]
 
+ROWS = 2048
+"""Fingerprints that are compared with a group at a time, to bound memory."""
+
 SIDE = 8
 RADIUS = 8
 """Most bits in which two pictures of one photo differ.
@@ -39,6 +42,27 @@ def within(faces: Codes, others: Codes, radius: int = RADIUS) -> list[NDArray[np
     # OpenCV leaves out matches at exactly the distance that it is given.
     found = cv2.BFMatcher(cv2.NORM_HAMMING).radiusMatch(faces, others, radius + 0.5)
     return [np.array([match.trainIdx for match in matches], np.int64) for matches in found]
+
+
+def near_pairs(faces: Codes, radius: int = RADIUS) -> NDArray[np.int64]:
+    """All pairs `(n, 2)` of fingerprints at most `radius` bits apart, the earlier one first.
+
+    Of radius + 1 parts of the bits, two such fingerprints have one part wholly in common: only those that share a part
+    are compared, which takes seconds for 70,000 faces instead of minutes.
+    """
+    words, bits = np.ascontiguousarray(faces).view(np.uint64), np.unpackbits(faces, axis=1).astype(np.int64)
+    found = [np.empty((0, 2), np.int64)]
+    for number in range(radius + 1):
+        part = bits[:, number :: radius + 1]
+        keys = part @ (1 << np.arange(part.shape[1]))
+        order = np.argsort(keys, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+            for start in range(0, len(group) if len(group) > 1 else 0, ROWS):
+                apart = np.bitwise_count(words[group[start : start + ROWS], None] ^ words[group]).sum(2, dtype=np.uint8)
+                left, right = np.nonzero(apart <= radius)
+                left += start
+                found.append(group[np.stack([left, right], axis=1)[left < right]])
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
 def _shrink(images: NDArray[np.uint8], width: int, height: int) -> NDArray[np.float32]:

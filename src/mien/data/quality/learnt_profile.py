@@ -7,7 +7,7 @@ import numpy as np
 
 from mien.data.dataset import Split
 from mien.data.quality import fingerprints, probe
-from mien.data.quality.evidence import HELD_OUT, LEAK, MIRROR, NEAR
+from mien.data.quality.evidence import HELD_OUT, LEAK, MIRROR, NEAR, mark_repeats
 from mien.data.quality.profile import STATISTICS, Profile, Roll, band
 from mien.emotions import EMOTIONS, SPLITS
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SLACK = {"brightness": 0.02, "contrast": 0.03, "sharpness": 0.1}
 """Accepted drift of each quantile: JPEG at quality 75 moves FER-2013's sharpness by up to 8 %, the others hardly."""
+
+WITHIN = 1.25
+"""How many more near copies within a split re-encoding may bring to light than were learnt."""
 
 MARGIN = 4
 """Bits beyond the radius in which copies are learnt as known, so that re-encoding brings no new ones to light."""
@@ -30,6 +33,10 @@ def learn_profile(statistics: "pd.DataFrame", splits: Mapping[str, Split], datas
     }
     defects = {name: statistics[name].mean() for name in ("flat", "placeholder", "conflict")}
     shares = defects | {"copies": (statistics["copies"] > 1).mean(), "near": 0.0, "mirror": 0.0}
+    codes = {name: fingerprints.codes(split.images[..., 0]) for name, split in splits.items()}
+    marked = statistics.assign(group=statistics["split"], later=False, within="no", repeated="no", twin="")
+    mark_repeats(marked, splits, codes)
+    shares["within"] = WITHIN * (marked["within"] == "new").groupby(marked["split"]).mean().max()
     # Copies would help the probe and conflicts hinder it, and by default both are dropped from train.
     distinct = train.take(~(statistics["conflict"] | statistics["pixels"].duplicated()).to_numpy()[train.rows])
     guesses = probe.fit(probe.features(distinct.images[..., 0]), distinct.labels).held_out

@@ -83,7 +83,15 @@ class Profile:
 GENERIC = Profile(
     dataset="generic",
     about="No profile is known for this data set: only checks that hold for every set of faces were made.",
-    shares={"flat": 0.01, "placeholder": 0.05, "copies": 0.02, "conflict": 0.005, "near": 0.02, "mirror": 0.005},
+    shares={
+        "flat": 0.01,
+        "placeholder": 0.05,
+        "copies": 0.02,
+        "conflict": 0.005,
+        "near": 0.02,
+        "mirror": 0.005,
+        "within": 0.02,
+    },
 )
 
 
