@@ -116,11 +116,11 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
     elif plan.teachers:
         plan.teachers.begin(network)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
-    scanned = _scanned(learner, plan) if hardware.scans(plan.training.images.nbytes) else None
+    epochs = scanned(learner, plan) if hardware.scans(plan.training.images.nbytes) else None
     while not is_over(state, plan.recipe):
         started = time.monotonic()
         last = LastStep()
-        numbers = _fit_epoch(learner, plan, state, bar, last, scanned)
+        numbers = _fit_epoch(learner, plan, state, bar, last, epochs)
         numbers |= _validate(network, plan.validation)
         state.record(numbers, time.monotonic() - started)
         if state.best == state.epoch:
@@ -200,7 +200,8 @@ def _labels_share(plan: Plan) -> float:
     return 1 - plan.teachers.recipe.weight if plan.teachers else 1.0
 
 
-def _scanned(learner: keras.Model, plan: Plan) -> ScannedEpochs:
+def scanned(learner: keras.Model, plan: Plan) -> ScannedEpochs:
+    """Epochs of the learner as one compiled call each, on JAX."""
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing, reduction="none")
     return ScannedEpochs(learner, plan.training, loss, _labels_share(plan))
 
@@ -220,7 +221,7 @@ class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _fit_epoch(
-    learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep, scanned: ScannedEpochs | None
+    learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep, epochs: ScannedEpochs | None
 ) -> dict[str, float]:
     for number, generator in enumerate(_generators(learner)):
         # Random states depend only on seed and epoch, so that a resumed training repeats the same augmentation.
@@ -228,8 +229,8 @@ def _fit_epoch(
     if plan.recipe.schedule == "plateau":
         learner.optimizer.learning_rate = plan.recipe.learning_rate * plateau(state.history.get("val_macro_f1", []))
     batches = Batches(plan.training, plan.recipe, plan.seed, state.epoch)
-    if scanned:
-        logs = scanned.fit(batches)
+    if epochs:
+        logs = epochs.fit(batches)
         last.set_model(learner)
         last.on_epoch_end()
         learner.optimizer.finalize_variable_values(learner.trainable_variables)
