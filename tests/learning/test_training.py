@@ -488,19 +488,22 @@ print("alike")
     assert run_script(script, tmp_path, "1", KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == ["alike"]
 
 
-def test_a_compiled_epoch_that_was_killed_is_repeated_exactly(tmp_path: Path) -> None:
+def test_on_jax_too_an_epoch_that_was_killed_is_repeated_exactly(tmp_path: Path) -> None:
     script = (
         SCANNED
         + """
-whole = train(made)
 def kill(epoch, numbers):
     raise KilledError
-try:
-    train(made, Path(sys.argv[1]) / "kept", on_epoch=kill)
-except KilledError:
-    resumed = train(made, Path(sys.argv[1]) / "kept")
-assert resumed.state.history == whole.state.history
-assert all((a == b).all() for a, b in zip(resumed.network.get_weights(), whole.network.get_weights()))
+for way in (hardware.scans, lambda size: False):
+    hardware.scans = way
+    kept = Path(sys.argv[1]) / f"kept-{way(0)}"
+    whole = train(made)
+    try:
+        train(made, kept, on_epoch=kill)
+    except KilledError:
+        resumed = train(made, kept)
+    assert resumed.state.history == whole.state.history, way(0)
+    assert all((a == b).all() for a, b in zip(resumed.network.get_weights(), whole.network.get_weights())), way(0)
 print("exact")
 """
     )

@@ -206,6 +206,23 @@ def scanned(learner: keras.Model, plan: Plan) -> ScannedEpochs:
     return ScannedEpochs(learner, plan.training, loss, _labels_share(plan))
 
 
+class Seeds(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets all random states by seed and epoch alone, so that a resumed training repeats the same augmentation."""
+
+    def __init__(self, seed: int, epoch: int) -> None:
+        super().__init__()
+        self.seed, self.epoch = seed, epoch
+
+    def on_epoch_begin(self, *_: Any) -> None:
+        """Set them after `fit` has built what it needs: on JAX that draws numbers in a process's first epoch."""
+        self.assign(self.model)
+
+    def assign(self, learner: keras.Model) -> None:
+        """Set the states of every random layer of `learner`."""
+        for number, generator in enumerate(_generators(learner)):
+            generator.state.assign(np.array([self.seed + number, self.epoch], dtype=generator.state.dtype))
+
+
 class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
     """Keeps the weights of an epoch's last step, which `fit` replaces at its end by the optimiser's EMA, if used."""
 
@@ -223,19 +240,18 @@ class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
 def _fit_epoch(
     learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep, epochs: ScannedEpochs | None
 ) -> dict[str, float]:
-    for number, generator in enumerate(_generators(learner)):
-        # Random states depend only on seed and epoch, so that a resumed training repeats the same augmentation.
-        generator.state.assign(np.array([plan.seed + number, state.epoch], dtype=generator.state.dtype))
     if plan.recipe.schedule == "plateau":
         learner.optimizer.learning_rate = plan.recipe.learning_rate * plateau(state.history.get("val_macro_f1", []))
     batches = Batches(plan.training, plan.recipe, plan.seed, state.epoch)
+    seeds = Seeds(plan.seed, state.epoch)
     if epochs:
+        seeds.assign(learner)
         logs = epochs.fit(batches)
         last.set_model(learner)
         last.on_epoch_end()
         learner.optimizer.finalize_variable_values(learner.trainable_variables)
     else:
-        history = learner.fit(batches, verbose=1 if bar else 0, shuffle=False, callbacks=[last]).history
+        history = learner.fit(batches, verbose=1 if bar else 0, shuffle=False, callbacks=[seeds, last]).history
         logs = {name: values[0] for name, values in history.items()}
     if learner.optimizer.use_ema:
         # On JAX they now share memory with the optimiser's averages, and a prediction would free it for both.
