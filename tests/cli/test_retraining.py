@@ -7,6 +7,6 @@ RULES = [{"rule": "floor", "passed": True}, {"rule": "better", "passed": False},
 
 
 def test_a_refusal_names_its_rules_and_no_other_outcome_does() -> None:
-    assert refusing(Outcome("refused", "So.", {"rules": RULES})) == " by better, recall"
+    assert refusing(Outcome("refused", "So.", {"rules": RULES})) == ": better, recall"
     assert refusing(Outcome("promoted", "So.", {"rules": RULES[:1]})) == ""
     assert refusing(Outcome("stopped", "So.")) == ""

@@ -62,10 +62,10 @@ def champion(params: Path, last: int, as_json: bool) -> None:
         label = SHIPPED_VERSION if number == SHIPPED_VERSION else f"version {number}"
         shown = f"{label:<12} {tags.get('family', ''):<16} {score}" if number else "none"
         click.echo(f"{alias:<12}{shown}".rstrip())
+        if alias == "champion" and serves:
+            click.echo(f"{'':<12}It came with the package; no version of this registry has taken its place.")
     if log.withdrawn:
         click.echo(f"{'withdrawn':<12}{', '.join(map(promotion_log.named, log.withdrawn))}")
-    if serves:
-        click.echo(f"{'':<12}It came with the package; nothing has taken its place in this registry.")
     if log.champion and not serves and aliases.get("champion") != log.champion:
         click.secho(
             f"The alias champion points to {aliases.get('champion', 'nothing')}, the log says version {log.champion}: "

@@ -78,7 +78,7 @@ def retrain(params: Path, folder: Path, base: str | None, faces: bool, promote: 
 def refusing(ended: "Outcome") -> str:
     """The rules of the gate that refused, for the headline."""
     rules = [rule["rule"] for rule in ended.judgement.get("rules", ()) if not rule["passed"]]
-    return f" by {', '.join(rules)}" if ended.name == "refused" and rules else ""
+    return f": {', '.join(rules)}" if ended.name == "refused" and rules else ""
 
 
 @click.command()
