@@ -191,13 +191,10 @@ def test_a_stream_is_lazy(predictor: Mien, portrait: bytes) -> None:
     assert len(taken) <= (2 * AHEAD + 1) * TOGETHER
 
 
-def test_every_worker_of_a_stream_counts_for_drift(predictor: Mien, portrait: bytes) -> None:
-    counted: list[int] = []
-    predictor.observe = lambda found, probabilities: counted.append(len(found))
-    try:
-        assert len(list(predictor.stream([portrait] * 20, workers=2))) == 20
-    finally:
-        predictor.observe = None
+def test_every_worker_of_a_stream_counts_for_drift(champion_folder: Path, portrait: bytes) -> None:
+    counted, mien = list[int](), Mien(champion_folder, threads=1)
+    mien.observe = lambda found, probabilities: counted.append(len(found))
+    assert len(list(mien.stream([portrait] * 20, workers=2))) == 20
     assert sum(counted) == 20
 
 

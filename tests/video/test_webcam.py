@@ -145,11 +145,24 @@ def test_before_the_first_picture_the_window_says_what_it_waits_for() -> None:
     assert len(np.unique(window.shown[0])) > 1
 
 
-def test_a_network_camera_is_shown_and_closed_after_its_seconds(mjpeg: Callable[..., Any]) -> None:
-    camera, window = mjpeg(lambda number: np.full((240, 320, 3), 200, np.uint8), [10_000]), FakeWindow()
-    show_camera(window, FakeMien(), camera.address, seconds=2.0)  # type: ignore[arg-type]
+class Watcher(FakeWindow):
+    """A user who closes the window once a bright picture is in it."""
+
+    def is_open(self) -> bool:
+        return bool(np.median(self.shown[-1]) < 190)
+
+
+def test_a_network_camera_is_shown(mjpeg: Callable[..., Any]) -> None:
+    camera, window = mjpeg(lambda number: np.full((240, 320, 3), 200, np.uint8), [100_000]), Watcher()
+    show_camera(window, FakeMien(), camera.address, seconds=200)  # type: ignore[arg-type]
+    assert not window.is_open()
     assert camera.connections == 1
-    assert any(np.median(picture) > 190 for picture in window.shown)
+    assert window.closed
+
+
+def test_a_network_camera_is_closed_after_its_seconds(mjpeg: Callable[..., Any]) -> None:
+    camera, window = mjpeg(lambda number: np.full((240, 320, 3), 200, np.uint8), [100_000]), FakeWindow(life=10**9)
+    show_camera(window, FakeMien(), camera.address, seconds=0.3)  # type: ignore[arg-type]
     assert window.closed
 
 
