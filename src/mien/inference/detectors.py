@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mien.errors import MienError
 from mien.inference import yunet
-from mien.inference.detector_file import YUNET_VARIABLE, yunet_file
+from mien.inference.detector_file import YUNET_VARIABLE
+from mien.inference.first_use import provided
 from mien.inference.photos import Pixels
 
 Floats = NDArray[np.float64]
@@ -122,13 +123,13 @@ class YuNetOnOpenVINO:
 
 
 def detector(name: str = "auto", folder: Path | None = None, *, threads: int | None = None) -> Detector:
-    """Load the detector called `haar` or `yunet`; `auto` is YuNet where its file is at hand, else Haar.
+    """Load the detector called `haar` or `yunet`; `auto` is YuNet where its file can be had, else Haar.
 
-    That file is the one that MIEN_YUNET names, else `yunet.onnx` in `folder`, else the one that was fetched.
+    That file is the one that MIEN_YUNET names, else `yunet.onnx` in `folder`, else the one that is fetched once.
     """
     if name not in ("auto", "haar", "yunet"):
         raise MienError(f"Unknown detector {name!r}: expected auto, haar or yunet.")
-    model = None if name == "haar" else yunet_file(folder)
+    model = None if name == "haar" else provided(folder)
     if model:
         fast = importlib.util.find_spec("openvino")
         return YuNetOnOpenVINO(model, threads) if fast else YuNet(model)
