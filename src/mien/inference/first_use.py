@@ -29,16 +29,19 @@ def provided(folder: Path | None = None) -> Path | None:
     if model := yunet_file(folder):
         return model
     if offline():
-        return _hint(f"{OFFLINE_VARIABLE} is set, and its file is not at hand")
+        _hint(f"{OFFLINE_VARIABLE} is set, and its file is not at hand")
+        return None
     if _recent(TRIED):
         return None
     # Marked before the try: one that is interrupted, or goes on in another process, is not repeated either.
     if not _mark(TRIED):
-        return _hint(f"its file cannot be kept in {cached().parent}")
+        _hint(f"its file cannot be kept in {cached().parent}")
+        return None
     try:
         model = fetch(seconds=SECONDS)
     except MienError as error:
-        return _hint(str(error).split(". ")[0])
+        _hint(str(error).split(". ")[0])
+        return None
     (model.parent / TRIED).unlink(missing_ok=True)
     _say(f"Fetched YuNet, which finds faces from now on, to {model}.")
     return model
