@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +33,17 @@ from starlette.testclient import TestClient
 from mien.config.params import Params, load
 from mien.inference import champion
 from mien.inference.champion import CHAMPION_VARIABLE, Card, write_card
-from mien.inference.detector_file import YUNET_VARIABLE
+from mien.inference.detector_file import CACHE_VARIABLE, YUNET_VARIABLE
+from mien.inference.first_use import HINTED, OFFLINE_VARIABLE
 from mien.registry import tracking
 from mien.registry.tracking import versions
 
 ROOT = Path(__file__).parent.parent
+
+# No test, nor any process that it starts, fetches YuNet or finds the developer's; the hint was given already.
+CACHE = tempfile.TemporaryDirectory(prefix="mien-cache-")
+Path(CACHE.name, HINTED).touch()
+os.environ |= {OFFLINE_VARIABLE: "1", CACHE_VARIABLE: CACHE.name}
 
 WriteModel = Callable[..., Path]
 MlflowServer = Callable[[Path], AbstractContextManager[int]]

@@ -18,7 +18,7 @@ from mien.inference.detectors import Haar, YuNet, YuNetOnOpenVINO
 def _no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the environment nor the cache has YuNet's file."""
     monkeypatch.delenv(detector_file.YUNET_VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(detector_file.CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module", params=["haar", "yunet on OpenCV", "yunet on OpenVINO"])

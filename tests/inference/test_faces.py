@@ -193,6 +193,26 @@ def test_yunet_finds_the_face_of_a_photo_and_its_eyes(yunet: YuNetOnOpenVINO, po
 
 
 @pytest.mark.real_data
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_face_of_a_photo_that_lies_on_its_side_is_cropped_upright(
+    turns: int, yunet: YuNetOnOpenVINO, portrait: bytes
+) -> None:
+    photo = photos.decode(portrait)
+    (upright,) = faces.find(photo, yunet)
+    (turned,) = faces.find(np.ascontiguousarray(np.rot90(photo, -turns)), yunet)
+    assert np.corrcoef(upright.pixels.ravel(), turned.pixels.ravel())[0, 1] > 0.9
+    x, y, width, height = upright.box
+    frame = np.zeros(photo.shape[:2], np.uint8)
+    frame[y : y + height, x : x + width] = 1
+    rows, columns = np.nonzero(np.rot90(frame, -turns))
+    np.testing.assert_allclose(turned.box[:2], [columns.min(), rows.min()], atol=6)
+    assert turned.landmarks
+    left, top = np.array(turned.landmarks).min(axis=0)
+    assert turned.box[0] < left < turned.box[0] + turned.box[2]
+    assert turned.box[1] < top < turned.box[1] + turned.box[3]
+
+
+@pytest.mark.real_data
 @pytest.mark.parametrize(("name", "share", "alike"), [("yunet", 0.9, 0.55), ("haar", 0.5, 0.6)])
 def test_a_face_pasted_into_a_scene_comes_back_framed_as_it_was(
     name: str, share: float, alike: float, yunet: YuNetOnOpenVINO, real_faces: list[Gray]

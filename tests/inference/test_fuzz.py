@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {"deadline": None, "suppress_health_check": list(Heal
 @functools.cache
 def seeds() -> list[bytes]:
     """Small files of every format that is read, in the modes that each of them has."""
+    photos.register_heif()
     values = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     picture = Image.fromarray(values)
     exif = Image.Exif()
@@ -35,6 +36,8 @@ def seeds() -> list[bytes]:
         ("PNG", Image.fromarray(values[:, :, 0].astype(np.uint16) * 257), {}),
         ("WEBP", picture.convert("RGBA"), {}),
         ("WEBP", picture, {"save_all": True, "append_images": [picture.convert("L")]}),
+        ("HEIF", picture, {}),
+        ("AVIF", picture.convert("RGBA"), {}),
         ("GIF", picture, {"save_all": True, "append_images": [picture.convert("L")]}),
         ("BMP", picture.convert("L"), {}),
         ("TIFF", picture, {"compression": "tiff_lzw"}),

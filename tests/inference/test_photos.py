@@ -1,5 +1,6 @@
 """mien.inference.photos: hostile and unusual bytes end in pixels or in one clear message."""
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from PIL import Image
 from mien.errors import MienError
 from mien.inference import photos
 from mien.inference.photos import TooLargeError, UnknownFormatError
+
+photos.register_heif()  # the tests write such files too
 
 Encode = Callable[..., bytes]
 
@@ -35,6 +38,9 @@ COLOUR = ramp((20, 32, 3), np.uint8, 255)
         (Image.fromarray(COLOUR), "PNG"),
         (Image.fromarray(COLOUR), "JPEG"),
         (Image.fromarray(COLOUR), "WEBP"),
+        (Image.fromarray(COLOUR), "HEIF"),
+        (Image.fromarray(COLOUR).convert("RGBA"), "HEIF"),
+        (Image.fromarray(COLOUR), "AVIF"),
         (Image.fromarray(COLOUR), "BMP"),
         (Image.fromarray(COLOUR), "TIFF"),
         (Image.fromarray(GRAY), "PPM"),
@@ -71,6 +77,40 @@ def test_transparency_lies_on_white(encode: Encode) -> None:
     assert photos.decode(encode(palette, "PNG", transparency=bytes([128] * 256))).min() in range(126, 130)
 
 
+@pytest.mark.parametrize("kind", ["ICO", "JPEG2000"])
+def test_other_formats_are_refused_with_those_that_are_read(kind: str, encode: Encode) -> None:
+    with pytest.raises(UnknownFormatError, match="Send one of JPEG, PNG, WEBP, HEIF, AVIF, GIF"):
+        photos.decode(encode(Image.fromarray(COLOUR), kind))
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_phones_photos_are_turned_upright(kind: str, encode: Encode) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = photos.decode(encode(Image.fromarray(COLOUR), kind, exif=exif.tobytes(), quality=95))
+    assert pixels.shape == (32, 20, 3)
+    assert pixels[0].mean() < 40
+    assert pixels[-1].mean() > 215
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_phones_photos_have_the_same_limit(kind: str, encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(Image.fromarray(COLOUR), kind)
+    monkeypatch.setattr(photos, "MAX_PIXELS", 600)
+    with pytest.raises(TooLargeError, match="32 × 20 pixels"):
+        photos.decode(data)
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
+def test_a_phones_photo_that_claims_a_huge_size_never_unfolds(kind: str, encode: Encode) -> None:
+    data = encode(Image.fromarray(COLOUR), kind)
+    huge = b"ispe" + struct.pack(">III", 0, 60_000, 60_000)
+    claimed = re.sub(rb"(?s)ispe.{12}", lambda _: huge, data)
+    assert claimed != data
+    with pytest.raises(MienError):
+        photos.decode(claimed)
+
+
 def test_photos_are_turned_upright_by_exif(encode: Encode) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "rotate a quarter clockwise to view"
@@ -99,7 +139,7 @@ def test_what_is_no_picture_is_called_so(data: bytes) -> None:
         photos.decode(data)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF"])
 def test_pictures_cut_off_anywhere_never_crash(kind: str, encode: Encode) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     data = encode(Image.fromarray(noise), kind)
@@ -108,7 +148,7 @@ def test_pictures_cut_off_anywhere_never_crash(kind: str, encode: Encode) -> Non
             photos.decode(data[: int(len(data) * share)])
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF", "PPM"])
 def test_damaged_pictures_end_in_pixels_or_in_one_message(kind: str, encode: Encode) -> None:
     random = np.random.default_rng(1)
     data = encode(Image.fromarray(COLOUR), kind)

@@ -307,7 +307,7 @@ def test_a_file_that_is_not_the_evaluated_one_is_refused(params: Params, registr
 
 @pytest.mark.usefixtures("registry", "_no_build")
 def test_the_detector_is_packed_as_the_parameters_say(
-    project: Path, params: Params, yunet_file: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, params: Params, yunet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = project / "models" / "champion" / detector_file.YUNET_FILE
 
@@ -320,6 +320,11 @@ def test_the_detector_is_packed_as_the_parameters_say(
     run(with_detector("auto"))
     assert packed.read_bytes() == yunet_file.read_bytes()
     assert read_card(packed.parent).detector == "yunet"
+    monkeypatch.delenv(detector_file.YUNET_VARIABLE)
+    monkeypatch.setenv(detector_file.CACHE_VARIABLE, str(tmp_path / "cache"))
+    detector_file.fetch(str(yunet_file))
+    run(with_detector("yunet"))
+    assert packed.read_bytes() == yunet_file.read_bytes()
     run(with_detector("haar"))
     assert not packed.exists()
     assert read_card(packed.parent).detector == "haar"

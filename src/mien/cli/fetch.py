@@ -101,9 +101,9 @@ def sample(rows: int, seed: int, **place: Any) -> None:
 @click.option("--sha256", help="The digest that it must have instead of the zoo's.")
 def detector(source: str | None, sha256: str | None) -> None:
     """YuNet's model file, once: faces are then found with it instead of Haar's cascade."""
-    from mien.inference.detector_file import SHA256, URL, fetch
+    from mien.inference.detector_file import fetch
 
-    path = fetch(source or URL, sha256 or SHA256)
+    path = fetch(source, sha256)
     click.echo(f"Wrote {path}: faces are found with YuNet from now on.")
 
 

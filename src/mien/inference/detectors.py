@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 
 from mien.errors import MienError
 from mien.inference import yunet
-from mien.inference.detector_file import YUNET_VARIABLE, yunet_file
+from mien.inference.detector_file import YUNET_VARIABLE
+from mien.inference.first_use import provided
 from mien.inference.photos import Pixels
 
 Floats = NDArray[np.float64]
+
+HAAR_SIDE = 400
+"""Longest side in pixels given to the cascade, whose time grows with the picture."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,16 @@ class Haar:
         self._lock = threading.Lock()
 
     def detect(self, pixels: Pixels) -> list[Detection]:
-        """Find faces of 20 pixels and more; the cascade gives no score that means anything."""
+        """Find faces of 20 pixels and more, in a photo of 640 of 32 and more; the cascade gives no usable score."""
         gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        scale = max(1.0, max(gray.shape) / HAAR_SIDE)
+        if scale > 1:
+            size = max(1, round(gray.shape[1] / scale)), max(1, round(gray.shape[0] / scale))
+            gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         with self._lock:
-            found = self._cascade.detectMultiScale(gray, scaleFactor=1.2, minNeighbors=4, minSize=(20, 20))
-        return _largest_first([Detection(box) for box in np.asarray(found, dtype=np.float64).reshape(-1, 4)])
+            found = self._cascade.detectMultiScale(gray, scaleFactor=1.2, minNeighbors=2, minSize=(20, 20))
+        boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4) * scale
+        return _largest_first([Detection(box) for box in boxes])
 
 
 class YuNet:
@@ -122,13 +131,13 @@ class YuNetOnOpenVINO:
 
 
 def detector(name: str = "auto", folder: Path | None = None, *, threads: int | None = None) -> Detector:
-    """Load the detector called `haar` or `yunet`; `auto` is YuNet where its file is at hand, else Haar.
+    """Load the detector called `haar` or `yunet`; `auto` is YuNet where its file can be had, else Haar.
 
-    That file is the one that MIEN_YUNET names, else `yunet.onnx` in `folder`, else the one that was fetched.
+    That file is the one that MIEN_YUNET names, else `yunet.onnx` in `folder`, else the one that is fetched once.
     """
     if name not in ("auto", "haar", "yunet"):
         raise MienError(f"Unknown detector {name!r}: expected auto, haar or yunet.")
-    model = None if name == "haar" else yunet_file(folder)
+    model = None if name == "haar" else provided(folder)
     if model:
         fast = importlib.util.find_spec("openvino")
         return YuNetOnOpenVINO(model, threads) if fast else YuNet(model)

@@ -12,9 +12,10 @@ from PIL import Image
 from mien.errors import MienError
 from mien.files import write_file
 from mien.inference.drawing import annotate
-from mien.inference.photos import decode
+from mien.inference.photos import decode, register_heif
 
-ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP",
+ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".heic": "HEIF", ".heif": "HEIF",
+           ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP",
            ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM"}  # fmt: skip
 """File endings that count as photos in folders and globs, and the format that an annotated copy has."""
 
@@ -71,6 +72,7 @@ def write_copy(photo: Path, faces: Sequence[Mapping[str, Any]], target: Path) ->
     """Write a photo with its faces drawn on it."""
     drawn = Image.fromarray(annotate(decode(photo.read_bytes()), faces))
     kind = ENDINGS[target.suffix.lower()]
+    register_heif()
     options = {"quality": 92} if kind in {"JPEG", "WEBP"} else {}
     write_file(target, lambda path: drawn.save(path, kind, **options))
 

@@ -1,5 +1,6 @@
 """Turn whatever bytes someone calls a photo into upright 8-bit RGB pixels."""
 
+import functools
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from mien.errors import MienError
 
 Pixels = NDArray[np.uint8]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 """What is read. Pillow knows more, but its rarer readers are where hostile files find their bugs."""
 
 MAX_PIXELS = 50_000_000
@@ -58,8 +59,9 @@ def read(data: bytes, enough: int | None = None) -> Photo:
     It is unfolded at that size, which takes a third of the time for a photo of 12 megapixels.
     """
     if not data:
-        raise UnknownFormatError("The photo is empty (0 bytes). Send a JPEG, PNG or WebP file.")
+        raise UnknownFormatError("The photo is empty (0 bytes). Send a JPEG, PNG, WebP or HEIC file.")
     try:
+        register_heif()
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             _check_size(width, height)
@@ -80,6 +82,14 @@ def read(data: bytes, enough: int | None = None) -> Photo:
     # Broken files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, KeyError, MemoryError.
     except Exception as error:
         raise MienError(f"The photo is damaged or cut off ({error}). Save it anew and try again.") from error
+
+
+@functools.cache
+def register_heif() -> None:
+    """Let Pillow read HEIC and HEIF, as iPhones write them; what else such a file carries stays unread."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 
 def from_array(array: NDArray[Any]) -> Pixels:

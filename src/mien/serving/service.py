@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from mien.errors import MienError
-from mien.inference import champion, predictor
+from mien.inference import champion, first_use, predictor
 from mien.monitoring.recorder import recorder, settings
 from mien.serving import access, openapi, port, schemas, timings
 from mien.serving.backlog import Backlog
@@ -50,9 +50,14 @@ class Mien:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check() -> None:
-        """Refuse to start without a champion: a worker that fails would be started again and again."""
+        """Refuse to start without a champion: a worker that fails would be started again and again.
+
+        The detector's file is fetched here, once for all workers, so that no request ever waits for it.
+        """
         try:
-            champion.read_card(champion.folder(root=Path(Mien.working_dir)))  # type: ignore[attr-defined]
+            place = champion.folder(root=Path(Mien.working_dir))  # type: ignore[attr-defined]
+            if champion.read_card(place).detector != "haar":
+                first_use.provided(place)
             settings()
             _check_port()
         except MienError as error:

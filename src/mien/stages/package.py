@@ -17,7 +17,7 @@ import mien
 from mien.config.params import Params
 from mien.errors import MienError
 from mien.files import read_json, swap, write_json
-from mien.inference import detector_file, detectors
+from mien.inference import detector_file, detectors, first_use
 from mien.inference.champion import FOLDER, MODEL_FILE, SHIPPED, SHIPPED_VERSION, Card, read_card, write_card
 from mien.inference.tta import Tta
 from mien.monitoring.drift_windows import PROFILE_FILE
@@ -163,20 +163,20 @@ def _fill(context: Path, champion: Path, bentofile: Path) -> None:
 
 
 def _detector_file(wanted: str, models: Path) -> Path | None:
-    """YuNet's file, checked, where the Bento is to carry it: from MIEN_YUNET or models/detector."""
-    named = os.environ.get(detector_file.YUNET_VARIABLE)
-    files = [Path(named)] if named else sorted((models / "detector").glob("*.onnx"))
+    """YuNet's file, checked, for the Bento to carry: from MIEN_YUNET, models/detector, or the one fetched once."""
     if wanted == "haar":
         return None
-    if not files:
-        if wanted == "yunet":
-            raise MienError(
-                f"package.detector is yunet, but its file is not at hand. Put it into {models / 'detector'}, "
-                f"let {detector_file.YUNET_VARIABLE} name it, or set package.detector to auto or haar."
-            )
-        return None
-    detectors.YuNet(files[0])
-    return files[0]
+    named = os.environ.get(detector_file.YUNET_VARIABLE)
+    files = [] if named else sorted((models / "detector").glob("*.onnx"))
+    file = files[0] if files else first_use.provided()
+    if file:
+        detectors.YuNet(file)
+    elif wanted == "yunet":
+        raise MienError(
+            f"package.detector is yunet, but its file is not at hand. Put it into {models / 'detector'}, "
+            f"let {detector_file.YUNET_VARIABLE} name it, or set package.detector to auto or haar."
+        )
+    return file
 
 
 def _report(card: Card, tag: str, path: Path) -> dict[str, str | int]:
