@@ -76,13 +76,14 @@ for command in (fetch, champion, rollback, lineage, report, retrain, story, drif
 @path_option("--raw", "Folder that `fetch` makes.")
 @prepared_option
 @path_option("--plots", "Folder for charts.")
+@path_option("--faces", "Folder for pictures of faces, which Git does not keep.", default=None)
 @click.pass_obj
-def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
+def prepare(params: Path, raw: Path, prepared: Path, plots: Path, faces: Path | None) -> None:
     """Decode, clean and split the raw faces."""
     loaded = load(params)
     from mien.stages import prepare as stage
 
-    stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty())
+    stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty(), faces=faces)
 
 
 @main.command()
@@ -128,11 +129,10 @@ def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -
 @path_option("--tuned", "Report that `tune` wrote; a student has none.", default=None)
 @path_option("--model", "Folder for model.keras and model.onnx.")
 @report_option
+@path_option("--metrics", "JSON file for the few numbers of the report that DVC compares.", default=None)
 @path_option("--checkpoints", "Folder to carry on from after a kill.")
 @click.pass_obj
-def train(
-    params: Path, family: str, prepared: Path, tuned: Path | None, model: Path, report: Path, checkpoints: Path
-) -> None:
+def train(params: Path, /, family: str, tuned: Path | None, metrics: Path | None, **paths: Path) -> None:
     """Train FAMILY, or a student, with its best hyperparameters and export it to ONNX."""
     loaded = load(params)
     if not tuned and not loaded.family(family).distil:
@@ -142,7 +142,9 @@ def train(
     hardware.start()
     from mien.stages import train as stage
 
-    stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
+    stage.run(family, tuned=tuned, params=loaded, **paths)
+    if metrics:
+        stage.write_metrics(paths["report"], metrics)
 
 
 @main.command()
@@ -150,15 +152,19 @@ def train(
 @path_option("--models", "Folder of the families' models.")
 @path_option("--train-reports", "Folder of the reports that `train` wrote.")
 @report_option
+@path_option("--metrics", "JSON file for the headline numbers of the report, which DVC compares.")
 @path_option("--plots", "Folder for charts and DVC plots.")
+@path_option("--faces", "Folder for pictures of faces, which Git does not keep.")
 @path_option("--votes", "FER+'s votes; where the file exists, the report has the agreement of labels.", default=None)
 @click.pass_obj
-def evaluate(params: Path, /, votes: Path | None, **paths: Path) -> None:
+def evaluate(
+    params: Path, /, prepared: Path, models: Path, train_reports: Path, votes: Path | None, **outputs: Path
+) -> None:
     """Choose the best family on validation faces and score it once on test faces."""
     loaded = load(params)
     from mien.stages import evaluate as stage
 
-    stage.run(**paths, params=loaded, votes=votes)
+    stage.run(prepared, models, train_reports, stage.Outputs(**outputs), loaded, votes)
 
 
 @main.command()
