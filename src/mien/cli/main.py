@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from mien.cli import extras
 from mien.cli.drift import drift
 from mien.cli.fetch import fetch
 from mien.cli.inference import predict, video, webcam
@@ -19,6 +20,9 @@ from mien.cli.retraining import report, retrain, story
 from mien.cli.terminal import print_error
 from mien.config.params import load
 from mien.errors import MienError
+
+PIPELINE = ("dvc", "keras", "mlflow", "bentoml")
+"""What commands that run the whole pipeline need, some of it in processes of their own."""
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
@@ -35,6 +39,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except MienError as error:
             _fail(str(error))
+        except ModuleNotFoundError as error:
+            # A module of mien itself that is missing is a broken installation, and its traceback is wanted.
+            if not error.name or error.name.partition(".")[0] == "mien":
+                raise
+            _fail(extras.missing(error.name, ctx.invoked_subcommand or ""))
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
@@ -219,6 +228,7 @@ def ship(champion: Path, evaluation: Path) -> None:
 @path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
 def demo(folder: Path) -> None:
     """Run the whole pipeline on drawn faces, in a folder of its own."""
+    extras.require("demo", *PIPELINE)
     from mien.experiments.demo import run
 
     run(folder)
@@ -231,6 +241,7 @@ def demo(folder: Path) -> None:
 @click.option("--only", multiple=True, metavar="PRESET", help="Train this preset; may stand several times.")
 def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> None:
     """Train recipes that published projects name, under this project's protocol (params/baselines.yaml)."""
+    extras.require("baselines", *PIPELINE)
     from mien.experiments.baselines import run
 
     run(folder, raw, report, only)
@@ -243,6 +254,7 @@ def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> N
 @path_option("--plot", "Chart of what each gains.", default=Path("reports/ablations.png"), show_default=True)
 def ablations(folder: Path, raw: Path, report: Path, plot: Path) -> None:
     """Train one recipe without, and with more of, its parts over several seeds (params/ablations.yaml)."""
+    extras.require("ablations", *PIPELINE)
     from mien.experiments.ablations import run
 
     run(folder, raw, report, plot)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 TITLE = "Mien (q or Esc ends)"
 ENDING_KEYS = {"q", "Q", "\x1b"}
-PAGE = "Run `bentoml serve` and open http://localhost:3000/app: that page shows the same in a browser."
+INSTALL = "" if find_spec("bentoml") else "install Mien's extra `serve` (pip install 'mien[serve]'), "
+PAGE = (
+    f"For the same in a browser, {INSTALL}run `bentoml serve mien.serving.service:Mien` and open "
+    "http://localhost:3000/app."
+)
 MEASURED = 30
 """Frames over which the frames a second and the latency on the picture are averaged."""
 
