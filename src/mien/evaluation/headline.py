@@ -50,4 +50,4 @@ def _some(content: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 def _mean_accuracy(robustness: Mapping[str, Any]) -> float:
     """The mean accuracy over all kinds and strengths of damage."""
     kinds = robustness["corruptions"].values()
-    return round(mean(strength["accuracy"] for kind in kinds for strength in kind.values()), 6)
+    return round(mean(float(strength["accuracy"]) for kind in kinds for strength in kind.values()), 6)
