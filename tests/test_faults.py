@@ -185,7 +185,8 @@ OUTPUTS = {
     "train": ["cnn", "--prepared", "data/prepared", "--tuned", "reports/tune/cnn.json", "--model", "{}/models/cnn",
               "--report", "{}/reports/train/cnn.json", "--checkpoints", "{}/checkpoints"],
     "evaluate": ["--prepared", "data/prepared", "--models", "models", "--train-reports", "reports/train",
-                 "--report", "{}/reports/evaluation.json", "--plots", "{}/reports/plots"],
+                 "--report", "{}/reports/evaluation.json", "--metrics", "{}/reports/metrics.json",
+                 "--plots", "{}/reports/plots", "--faces", "{}/reports/faces"],
     "package": ["--promotion", "reports/promotion.json", "--champion", "{}/models/champion",
                 "--report", "{}/reports/bento.json"],
 }  # fmt: skip

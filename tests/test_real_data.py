@@ -100,6 +100,6 @@ def test_a_second_run_does_nothing(project: Path) -> None:
 
 def test_the_metrics_can_be_read_and_compared(project: Path) -> None:
     shown = json.loads(call(project, "dvc", "metrics", "show", "--json"))
-    assert any("evaluation.json" in name for name in shown[""]["data"])
+    assert "reports/metrics.json" in shown[""]["data"]
     call(project, "dvc", "plots", "show", "--out", "plots")
     assert (project / "plots" / "index.html").stat().st_size > 10_000

@@ -38,6 +38,14 @@ def test_fetching_the_same_again_is_nothing_to_do() -> None:
     assert "nothing to do" in call("sample", "--rows", "42").output
 
 
+def test_data_that_are_there_are_told_before_the_source_is_read() -> None:
+    call("sample", "--rows", "42")
+    call("sample", "--rows", "42", "--seed", "8", "--append")
+    assert "holds data already (000_synthetic_sample.parquet, 001_" in refusal("csv", "there_is_no_such.csv")
+    Path("data/raw/001_synthetic_sample.parquet").unlink()
+    assert "000_synthetic_sample.parquet is there already: reading" in call("csv", "there_is_no_such.csv").stderr
+
+
 def test_append_and_force_reach_the_raw_folder() -> None:
     call("sample", "--rows", "42", "--raw", "elsewhere")
     assert "--append" in refusal("sample", "--rows", "42", "--seed", "8", "--raw", "elsewhere")

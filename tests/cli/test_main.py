@@ -50,8 +50,8 @@ def test_every_stage_of_dvc_yaml_is_a_command() -> None:
          "none.yaml is missing"),
         (["predict", "nobody.jpg", "--champion", "nowhere"], "nowhere"),
         (["package", "--promotion", "none.json", "--champion", "c", "--report", "r"], "dvc repro promote"),
-        (["evaluate", "--prepared", "none", "--models", "m", "--train-reports", "t", "--report", "r", "--plots", "p"],
-         "dvc repro prepare"),
+        (["evaluate", "--prepared", "none", "--models", "m", "--train-reports", "t", "--report", "r", "--plots", "p",
+          "--metrics", "n", "--faces", "f"], "dvc repro prepare"),
     ],
 )  # fmt: skip
 def test_a_users_mistake_is_one_message_and_exit_code_one(

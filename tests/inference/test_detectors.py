@@ -159,3 +159,19 @@ def test_canvases_hold_any_photo_and_are_few() -> None:
     sizes = [yunet.size(np.zeros((*shape, 3), np.uint8)) for shape in shapes]
     assert all(size[0] >= shape[0] and size[1] >= shape[1] for shape, size in zip(shapes, sizes, strict=True))
     assert len(set(sizes)) <= 21
+
+
+def test_haar_keeps_to_its_threads_and_leaves_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    haar = detectors.detector("haar", threads=1)
+
+    class Cascade:
+        def detectMultiScale(self, *_: Any, **__: Any) -> Any:  # noqa: N802 (OpenCV's name)
+            taken.append(cv2.getNumThreads())
+            return ()
+
+    monkeypatch.setattr(haar, "_cascade", Cascade())
+    before = cv2.getNumThreads()
+    assert haar.detect(np.zeros((64, 64, 3), np.uint8)) == []
+    assert taken == [1]
+    assert cv2.getNumThreads() == before

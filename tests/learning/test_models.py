@@ -7,6 +7,7 @@ import pytest
 from mien.config.params import Architecture, Params
 from mien.errors import MienError
 from mien.learning import models
+from mien.learning.models import backbone
 
 SMALL: dict[str, dict[str, Any]] = {
     "cnn": {"blocks": ((8,), (16, 16))},
@@ -137,3 +138,13 @@ def test_imagenet_faces_arrive_as_keras_preprocesses_them(name: str, monkeypatch
     expected = getattr(keras.applications, module).preprocess_input(np.repeat(gray, 3, axis=-1))
     pooled = keras.Model(network.input, network.layers[-1].input)(gray)
     np.testing.assert_allclose(np.asarray(pooled)[0], expected[0, 0, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize(("shape", "said"), [((None, 64), "(None, 64)"), (None, "NoneType")])
+def test_features_that_are_no_maps_are_refused_with_what_was_returned(shape: Any, said: str) -> None:
+    import keras
+
+    returned = keras.KerasTensor(shape) if shape else None
+    with pytest.raises(MienError, match=r"learning/models/mine\.py returned .*expected feature maps") as error:
+        backbone.checked(returned, "mine")
+    assert said in str(error.value)

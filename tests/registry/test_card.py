@@ -116,6 +116,18 @@ def test_the_model_card_says_what_it_is_for_and_what_it_scored() -> None:
     assert len(model_card.summary(facts())) < 5000
 
 
+def test_a_number_before_calibration_says_so_beside_one_after_it() -> None:
+    before = {"nll": 1.1, "brier": 0.5, "ece": 0.069}
+    told = facts(test={**facts().evaluation["test"], "before_temperature": before})
+    lines = card.render(model_card.make(told), "md").splitlines()
+    rows = {line.split(" | ")[0]: line for line in lines if "0.0" in line}
+    named = {name for name, line in rows.items() if "0.069" in line or name.startswith("| validation")}
+    assert named == {
+        "| test, whole split, before calibration",
+        "| validation, without leaked images, before calibration",
+    }
+
+
 def test_robustness_and_energy_are_told_only_where_they_were_measured() -> None:
     levels = {word: {"level": f"σ {n}", "accuracy": n / 10} for n, word in enumerate(("mild", "medium", "strong"), 3)}
     measured = {"n": 3301, "split": "test, clean", "clean": {"accuracy": 0.66}, "corruptions": {"blur": levels}}

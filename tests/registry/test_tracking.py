@@ -1,5 +1,6 @@
 """mien.registry.tracking against a real MLflow database in a folder of its own."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -137,6 +138,24 @@ def test_a_database_that_is_none_is_one_message(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("store")
+def test_a_temporary_workspace_of_dvc_logs_to_its_projects_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = tmp_path / ".dvc" / "tmp" / "exps" / "tmpx1" / "inside"
+    workspace.mkdir(parents=True)
+    (tmp_path / "file.txt").write_text("kept")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(workspace)
+    with tracking.run("mien", "from a workspace") as run:
+        run.log_artifact(tmp_path / "file.txt")
+    shutil.rmtree(workspace.parent)
+    monkeypatch.chdir(tmp_path)
+    assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert tracking.exists(run.id)
+    assert artifacts(run.id) == {"file.txt"}
+    assert [path.read_text() for path in (tmp_path / "mlruns").rglob("file.txt")] == ["kept"]
+
+
 def test_only_a_run_that_the_store_has_exists() -> None:
     assert tracking.exists(leave_a_run())
     assert not tracking.exists("0" * 32)

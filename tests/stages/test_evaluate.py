@@ -62,8 +62,9 @@ class World:
             root / "prepared",
             root / "models",
             reports / "train",
-            reports / "evaluation.json",
-            reports / "plots",
+            evaluate.Outputs(
+                reports / "evaluation.json", reports / "metrics.json", reports / "plots", reports / "faces"
+            ),
             params or self.params,
             votes,
         )
@@ -74,7 +75,8 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, write_model: Any, params: Params, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world of its own to change, evaluated without drawing and without damage."""
-    monkeypatch.setattr(evaluate, "draw", lambda *_, **__: None)
+    for drawing in ("draw", "draw_examples"):
+        monkeypatch.setattr(evaluate, drawing, lambda *_, **__: None)
     made = make_world(tmp_path, write_model, params)
     return dataclasses.replace(made, params=made.with_(robustness=False))
 
@@ -309,13 +311,12 @@ def test_plots_are_written_for_people_and_for_dvc(evaluated: tuple[World, dict[s
         "confusion_matrix",
         "reliability",
         "learning_curves",
-        "example_errors",
         "families",
         "coverage",
         "robustness",
     )
-    for name in names:
-        with Image.open(plots / f"{name}.png") as image:
+    for path in (*(plots / f"{name}.png" for name in names), plots.with_name("faces") / "example_errors.png"):
+        with Image.open(path) as image:
             image.verify()
     with (plots / "confusion.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -51,9 +51,14 @@ def test_prepare_writes_splits_statistics_and_charts(prepared: Path) -> None:
     assert info["name"] == "synthetic sample"
     assert info["digest"] == dataset.digest(splits.values())
     assert info["counts"] == {name: dataset.counts(split) for name, split in splits.items()}
-    assert sorted(path.name for path in (prepared.parent / "plots").iterdir()) == [
-        "class_distribution.png", "contact_sheet.png",
-    ]  # fmt: skip
+    assert [path.name for path in (prepared.parent / "plots").iterdir()] == ["class_distribution.png"]
+
+
+def test_pictures_of_faces_go_to_a_folder_of_their_own(tmp_path: Path, params: Params) -> None:
+    raw, faces = write_raw(tmp_path / "raw"), tmp_path / "faces"
+    prepare.run(raw, tmp_path / "prepared", tmp_path / "plots", params, progress=False, faces=faces)
+    assert [path.name for path in faces.iterdir()] == ["contact_sheet.png"]
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["class_distribution.png"]
 
 
 def test_a_second_run_gives_the_same_bytes(tmp_path: Path, params: Params) -> None:

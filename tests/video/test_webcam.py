@@ -192,7 +192,9 @@ def test_a_camera_that_cannot_be_opened_is_named_and_the_window_taken_away(monke
 def test_without_a_display_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tkinter", reason="this Python has no Tk")
     monkeypatch.delenv("DISPLAY", raising=False)
-    with pytest.raises(MienError, match=r"no display.*bentoml serve.*http://localhost:3000/app"):
+    with pytest.raises(
+        MienError, match=r"no display.*bentoml serve mien.serving.service:Mien.*http://localhost:3000/app"
+    ):
         Screen()
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import click
 
-from mien.config.params import load
+from mien.config.params import Drift, load
 
 path_type = click.Path(path_type=Path)
 DRIFTED = 3
+LIMITS = Drift(faces=500, watch=0.1, psi=0.25, alpha=0.001)
+"""The limits where there is no params.yaml, as on a serving host; the same that the project's params.yaml has."""
 
 
 @click.command()
@@ -32,10 +34,22 @@ def drift(
 
     Exit code 0: no drift, or too little to tell. 3: drift. 1: an error.
     """
-    limits = load(params).drift
+    limits = limits_of(params)
     from mien.monitoring import report as drift_report
 
     result = drift_report.tell(folders, baseline, place, limits, last)
     drift_report.write(report, result, limits)
     click.echo("\n".join(drift_report.lines(result, report / "drift.html")))
     sys.exit(DRIFTED if result.level == "drift" else 0)
+
+
+def limits_of(params: Path) -> Drift:
+    """The limits of a parameter file; where the default one is missing, LIMITS, and a line on stderr that says so."""
+    if params.exists() or params != Path("params.yaml"):
+        return load(params).drift
+    click.echo(
+        f"No {params} here: drift is a PSI of {LIMITS.psi} or more with p ≤ {LIMITS.alpha}, over at least "
+        f"{LIMITS.faces} faces.",
+        err=True,
+    )
+    return LIMITS

@@ -160,6 +160,13 @@ def bring(
         raise MienError("--append adds and --force replaces: pass only one of them.")
     if append and not raw.exists() and raw.with_name(f"{raw.name}.dvc").exists():
         raise MienError(f"{raw} is kept by DVC but not here. Bring it with `dvc pull`, then append.")
+    if not append and not force and len(listed(raw)) > 1:
+        raise MienError(
+            f"{raw} holds data already ({', '.join(path.name for path in listed(raw))}). "
+            "Pass --append to add to it, --force to replace it, or --raw DIR to write elsewhere."
+        )
+    if not append and not force and listed(raw):
+        click.echo(f"{listed(raw)[0]} is there already: reading, to see whether these are the same rows.", err=True)
     before = {path: path.stat().st_mtime_ns for path in listed(raw)}
     with Console(stderr=True).status("Reading faces …") as status:
         batch = source()

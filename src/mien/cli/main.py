@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from mien.cli import stage_results
+from mien.cli import extras, stage_results
 from mien.cli.drift import drift
 from mien.cli.fetch import fetch
 from mien.cli.inference import predict, video, webcam
@@ -22,6 +22,9 @@ from mien.config.params import load
 from mien.errors import MienError
 from mien.experiments import own_folder
 from mien.files import alone_in
+
+PIPELINE = ("dvc", "keras", "mlflow", "bentoml")
+"""What commands that run the whole pipeline need, some of it in processes of their own."""
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
@@ -38,6 +41,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except MienError as error:
             _fail(str(error))
+        except ModuleNotFoundError as error:
+            # A module of mien itself that is missing is a broken installation, and its traceback is wanted.
+            if not error.name or error.name.partition(".")[0] == "mien":
+                raise
+            _fail(extras.missing(error.name, ctx.invoked_subcommand or ""))
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
@@ -80,13 +88,14 @@ for command in (fetch, champion, rollback, lineage, report, retrain, story, drif
 @path_option("--raw", "Folder that `fetch` makes.")
 @prepared_option
 @path_option("--plots", "Folder for charts.")
+@path_option("--faces", "Folder for pictures of faces, which Git does not keep.", default=None)
 @click.pass_obj
-def prepare(params: Path, raw: Path, prepared: Path, plots: Path) -> None:
+def prepare(params: Path, raw: Path, prepared: Path, plots: Path, faces: Path | None) -> None:
     """Decode, clean and split the raw faces."""
     loaded = load(params)
     from mien.stages import prepare as stage
 
-    stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty())
+    stage.run(raw, prepared, plots, loaded, progress=sys.stderr.isatty(), faces=faces)
     click.echo(stage_results.prepared(prepared))
 
 
@@ -135,11 +144,10 @@ def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -
 @path_option("--tuned", "Report that `tune` wrote; a student has none.", default=None)
 @path_option("--model", "Folder for model.keras and model.onnx.")
 @report_option
+@path_option("--metrics", "JSON file for the few numbers of the report that DVC compares.", default=None)
 @path_option("--checkpoints", "Folder to carry on from after a kill.")
 @click.pass_obj
-def train(
-    params: Path, family: str, prepared: Path, tuned: Path | None, model: Path, report: Path, checkpoints: Path
-) -> None:
+def train(params: Path, /, family: str, tuned: Path | None, metrics: Path | None, **paths: Path) -> None:
     """Train FAMILY, or a student, with its best hyperparameters and export it to ONNX."""
     loaded = load(params)
     if not tuned and not loaded.family(family).distil:
@@ -149,10 +157,13 @@ def train(
     hardware.start()
     from mien.stages import train as stage
 
-    busy = f"Another `mien train` is at work on {checkpoints}. Wait for its end, or name another folder: --checkpoints."
-    with alone_in(checkpoints, busy):
-        stage.run(family, prepared, tuned, model, report, checkpoints, loaded)
-    click.echo(stage_results.trained(report, model))
+    place = paths["checkpoints"]
+    busy = f"Another `mien train` is at work on {place}. Wait for its end, or name another folder: --checkpoints."
+    with alone_in(place, busy):
+        stage.run(family, tuned=tuned, params=loaded, **paths)
+        if metrics:
+            stage.write_metrics(paths["report"], metrics)
+    click.echo(stage_results.trained(paths["report"], paths["model"]))
 
 
 @main.command()
@@ -160,16 +171,20 @@ def train(
 @path_option("--models", "Folder of the families' models.")
 @path_option("--train-reports", "Folder of the reports that `train` wrote.")
 @report_option
+@path_option("--metrics", "JSON file for the headline numbers of the report, which DVC compares.")
 @path_option("--plots", "Folder for charts and DVC plots.")
+@path_option("--faces", "Folder for pictures of faces, which Git does not keep.")
 @path_option("--votes", "FER+'s votes; where the file exists, the report has the agreement of labels.", default=None)
 @click.pass_obj
-def evaluate(params: Path, /, votes: Path | None, **paths: Path) -> None:
+def evaluate(
+    params: Path, /, prepared: Path, models: Path, train_reports: Path, votes: Path | None, **outputs: Path
+) -> None:
     """Choose the best family on validation faces and score it once on test faces."""
     loaded = load(params)
     from mien.stages import evaluate as stage
 
-    stage.run(**paths, params=loaded, votes=votes)
-    click.echo(stage_results.evaluated(paths["report"]))
+    stage.run(prepared, models, train_reports, stage.Outputs(**outputs), loaded, votes)
+    click.echo(stage_results.evaluated(outputs["report"]))
 
 
 @main.command()
@@ -226,6 +241,7 @@ def ship(champion: Path, evaluation: Path) -> None:
 @path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
 def demo(folder: Path) -> None:
     """Run the whole pipeline on drawn faces, in a folder of its own."""
+    extras.require("demo", *PIPELINE)
     from mien.experiments.demo import run
 
     run(folder)
@@ -238,6 +254,7 @@ def demo(folder: Path) -> None:
 @click.option("--only", multiple=True, metavar="PRESET", help="Train this preset; may stand several times.")
 def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> None:
     """Train recipes that published projects name, under this project's protocol (params/baselines.yaml)."""
+    extras.require("baselines", *PIPELINE)
     from mien.experiments.baselines import run
 
     run(folder, raw, report, only)
@@ -250,6 +267,7 @@ def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> N
 @path_option("--plot", "Chart of what each gains.", default=Path("reports/ablations.png"), show_default=True)
 def ablations(folder: Path, raw: Path, report: Path, plot: Path) -> None:
     """Train one recipe without, and with more of, its parts over several seeds (params/ablations.yaml)."""
+    extras.require("ablations", *PIPELINE)
     from mien.experiments.ablations import run
 
     run(folder, raw, report, plot)

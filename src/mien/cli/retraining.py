@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mien.cli import extras
 from mien.config.params import load
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def retrain(params: Path, folder: Path, base: str | None, faces: bool, promote: 
     Exit codes: 0 promoted (or better than the champion, with --no-promote), 10 nothing changed, 11 refused by the
     gate, 12 stopped by validation, 1 failed. The champion keeps serving in all cases but the first.
     """
+    extras.require("retrain", "dvc", "keras", "mlflow", "bentoml")
     loaded = load(params)
     from mien.retraining import outcome, retrain, revisions
 
@@ -87,6 +89,7 @@ def refusing(ended: "Outcome") -> str:
 )
 def story(folder: Path) -> None:
     """Replay the whole loop on drawn faces, in a folder of its own."""
+    extras.require("story", "dvc", "keras", "mlflow", "bentoml")
     from mien.experiments.story import run
 
     run(folder)

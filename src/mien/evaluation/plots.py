@@ -21,12 +21,17 @@ def draw(final: WinnerScores, judged: Scores, winner: str, plots: Path, note: st
     matrix = metrics.confusion(labels, final.probabilities.argmax(axis=1))
     charts.confusion_matrix(matrix, plots / "confusion_matrix.png", tested)
     charts.reliability_diagram(curves, plots / "reliability.png", tested)
-    charts.example_errors(final.split.images, labels, final.probabilities, plots / "example_errors.png", tested)
     charts.families(judged, plots / "families.png", winner, note)
     below = final.extras["uncertain"]["below"]
     charts.coverage(metrics.coverage(final.served, labels), below, plots / "coverage.png", tested)
     if "robustness" in final.extras:
         charts.robustness(final.extras["robustness"], plots / "robustness.png", tested)
+
+
+def draw_examples(final: WinnerScores, faces: Path, note: str) -> None:
+    """The surest mistakes on the test split, as a picture of faces for the folder `faces`, which Git does not keep."""
+    split = final.split
+    charts.example_errors(split.images, split.labels, final.probabilities, faces / "example_errors.png", note)
 
 
 def draw_histories(trained: Mapping[str, Mapping[str, Any]], plots: Path, note: str) -> None:

@@ -28,6 +28,10 @@ from mien.registry.promotion_report import decision
 
 SKELETON = ("dvc.yaml", ".dvcignore", "bentofile.yaml", "requirements-serving.lock", "pyproject.toml", "src")
 OVERLAY = Path("params/demo.yaml")
+GIT = ("git", "-c", "user.name=Mien's demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false")
+OWN_FILES = "/.bentoml/\n/face.png\n/serve.log\n"
+"""What only the demo writes, for its .gitignore."""
+
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "BENTOML_DO_NOT_TRACK": "True",
@@ -42,10 +46,13 @@ def run(folder: Path) -> None:
     started = time.monotonic()
     lay_out(folder)
     own_folder.mark(folder)
+    make_git(folder)
     make_dvc(folder)
     if not list((folder / "data/raw").glob("*.parquet")):
         call([sys.executable, "-m", "mien", "fetch", "sample"], folder)
+    commit(folder, "The demo's pipeline and data")
     call([sys.executable, "-m", "dvc", "repro"], folder)
+    commit(folder, "The demo's results")
     face, label = write_face(folder)
     with service(folder) as address:
         answer = ask(address, face)
@@ -79,16 +86,36 @@ def overlaid(params: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged | {"families": {name: merged["families"][name] for name in changes["families"]}}
 
 
+def make_git(folder: Path) -> None:
+    """Let `folder` be a Git repository of its own, if Git is there, so that DVC has commits to compare with."""
+    if not shutil.which("git") or (folder / ".dvc").exists():
+        return
+    ignored = Path(".gitignore").read_text(encoding="utf-8") if Path(".gitignore").exists() else ""
+    (folder / ".gitignore").write_text(ignored + OWN_FILES, encoding="utf-8")
+    call([*GIT, "init", "--quiet", "--initial-branch", "main"], folder)
+
+
 def make_dvc(folder: Path) -> None:
-    """Let `folder` be a DVC project of its own, without Git, if it is none yet."""
+    """Let `folder` be a DVC project of its own, if it is none yet; with Git where it is a repository."""
     if not (folder / ".dvc").exists():
-        call([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], folder)
+        scm = [] if (folder / ".git").exists() else ["--no-scm"]
+        call([sys.executable, "-m", "dvc", "init", "--quiet", *scm], folder)
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that has changed in a folder that is a Git repository of its own."""
+    if not (folder / ".git").exists():
+        return
+    call([*GIT, "add", "--all"], folder)
+    if subprocess.run([*GIT, "diff", "--cached", "--quiet"], cwd=folder, check=False).returncode:
+        call([*GIT, "commit", "--quiet", "--message", message], folder)
 
 
 def call(command: list[str], folder: Path) -> None:
     """Run a step in `folder`; its failure ends the command with the step's own message."""
     if subprocess.run(command, cwd=folder, env=environment(folder), check=False).returncode:
-        raise MienError(f"`{' '.join(command[2:])}` stopped in {folder}; the reason stands above.")
+        told = command[2:] if command[0] == sys.executable else command
+        raise MienError(f"`{' '.join(told)}` stopped in {folder}; the reason stands above.")
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,7 +66,9 @@ class Haar:
     name = "haar"
     framing = Framing(size=0.965, right=0.0, down=0.0)
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
+        """Load the cascade; it takes all cores, or `threads`."""
+        self._threads = threads
         self._cascade = cv2.CascadeClassifier(
             str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml")
         )
@@ -77,7 +81,7 @@ class Haar:
         if scale > 1:
             size = max(1, round(gray.shape[1] / scale)), max(1, round(gray.shape[0] / scale))
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-        with self._lock:
+        with self._lock, opencv_threads(self._threads):
             found = self._cascade.detectMultiScale(gray, scaleFactor=1.2, minNeighbors=2, minSize=(20, 20))
         boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4) * scale
         return _largest_first([Detection(box) for box in boxes])
@@ -89,9 +93,10 @@ class YuNet:
     name = "yunet"
     framing = Framing(size=0.904, right=0.002, down=0.030)
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, threads: int | None = None) -> None:
         """Load `model`. Raises MienError where it is missing or no YuNet."""
         _check_there(model)
+        self._threads = threads
         self._lock = threading.Lock()
         try:
             self._network = cv2.FaceDetectorYN.create(
@@ -104,7 +109,7 @@ class YuNet:
     def detect(self, pixels: Pixels) -> list[Detection]:
         """Find faces of about 10 to 300 pixels."""
         picture = yunet.canvas(pixels)  # on strips, 32 pixels high, OpenCV finds infinite faces
-        with self._lock:  # the input's size is state of the network
+        with self._lock, opencv_threads(self._threads):  # the input's size is state of the network
             self._network.setInputSize((picture.shape[1], picture.shape[0]))
             found = self._network.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
         return _from_rows(np.zeros((0, 15)) if found is None else np.asarray(found, dtype=np.float64))
@@ -140,10 +145,27 @@ def detector(name: str = "auto", folder: Path | None = None, *, threads: int | N
     model = None if name == "haar" else provided(folder)
     if model:
         fast = importlib.util.find_spec("openvino")
-        return YuNetOnOpenVINO(model, threads) if fast else YuNet(model)
+        return YuNetOnOpenVINO(model, threads) if fast else YuNet(model, threads)
     if name == "yunet":
         raise MienError("YuNet's file is not at hand. Fetch it with `mien fetch detector`, or use haar.")
-    return Haar()
+    return Haar(threads)
+
+
+@contextmanager
+def opencv_threads(threads: int | None) -> Iterator[None]:
+    """Let OpenCV take no more than `threads` for the length of the block, all it likes where None.
+
+    OpenCV has one setting for the whole process, so that others who use it meanwhile are slower, never wrong.
+    """
+    if threads is None:
+        yield
+        return
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def yunet_is_named() -> bool:

@@ -22,6 +22,7 @@ AND = " + "
 
 COLUMNS = ("sha256", "emotion", "split", "origin")
 
+METRICS, FAMILIES = Path("reports/metrics.json"), Path("reports/families")
 CURVES = ("Confusion on test", "Reliability on test", "reports/plots/curves")
 """Plots of dvc.yaml that show no face."""
 
@@ -127,11 +128,19 @@ def _diff(what: str, revision: str, *more: str) -> Numbers:
         content = json.loads(_dvc(what, "diff", "--json", *more, revision) or "{}")
     except json.JSONDecodeError:
         return {}
-    several = len(content) > 1
     named = (
-        (f"{file}: {key}" if several else key, result) for file, keys in content.items() for key, result in keys.items()
+        (_named(Path(file), key, several=len(content) > 1), result)
+        for file, keys in content.items()
+        for key, result in keys.items()
     )
     return {key: result for key, result in named if isinstance(result, dict)}
+
+
+def _named(file: Path, key: str, *, several: bool) -> str:
+    """A number's name in a report: the evaluation's are named by their key, a family's by the family's name too."""
+    if file.parent == FAMILIES:
+        return f"families.{file.stem}.{key}"
+    return f"{file.as_posix()}: {key}" if several and file != METRICS else key
 
 
 def _dvc(*arguments: str) -> str:

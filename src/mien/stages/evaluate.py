@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,34 @@ from mien.data import dataset
 from mien.data.dataset import Split
 from mien.data.sources import ferplus
 from mien.errors import MienError
-from mien.evaluation import scores
+from mien.evaluation import headline, scores
 from mien.evaluation.model_predictions import ModelPredictions
-from mien.evaluation.plots import draw, draw_histories, tabulate
+from mien.evaluation.plots import draw, draw_examples, draw_histories, tabulate
 from mien.evaluation.selection import report_ensembles, report_seeds, select
 from mien.evaluation.winner import WinnerScores, score_winner
 from mien.files import read_json, rounded, write_json
 from mien.inference.tta import Tta, TtaName
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """The report, the numbers of it that DVC compares, the folder of charts and CSV, and that of pictures of faces."""
+
+    report: Path
+    metrics: Path
+    plots: Path
+    faces: Path
+
+
 def run(
     prepared: Path,
     models: Path,
     train_reports: Path,
-    report: Path,
-    plots: Path,
+    outputs: Outputs,
     params: Params,
     votes: Path | None = None,
 ) -> None:
-    """Write evaluation.json to `report`, and charts, DVC plots and the classification report to the folder `plots`.
+    """Write evaluation.json, its headline numbers, and charts, DVC plots and the classification report.
 
     `votes` is FER+'s table; where the file exists, the report has the agreement of labels.
     """
@@ -50,9 +60,10 @@ def run(
     voted = read_votes(votes, prepared, predictions.splits["test"])
     final = score_winner(predictions, winner, tta, served, params)
     histories = {family: content["history"] for family, content in trained.items()}
-    draw(final, judged, winner, plots, note=info["name"])
-    draw_histories(trained, plots, note=info["name"])
-    tabulate(final, histories, plots)
+    draw(final, judged, winner, outputs.plots, note=info["name"])
+    draw_examples(final, outputs.faces, note=f"{info['name']}, {winner} on test")
+    draw_histories(trained, outputs.plots, note=info["name"])
+    tabulate(final, histories, outputs.plots)
     runtime = predictions.runtime(winner)
     content = {
         "winner": winner,
@@ -68,7 +79,8 @@ def run(
         "data": {"name": info["name"], "digest": info["digest"], "synthetic": "synthetic" in info["name"]},
         "runtime": {"backend": runtime.backend, "precision": runtime.precision},
     }
-    write_json(report, rounded(content))
+    write_json(outputs.report, rounded(content))
+    write_json(outputs.metrics, headline.of_evaluation(rounded(content)))
 
 
 def tta_named(name: TtaName, params: Params) -> Tta:

@@ -50,8 +50,11 @@ STATISTICS = {
 """Columns of statistics.parquet, which has a line for every raw row, also for excluded ones."""
 
 
-def run(raw: Path, prepared: Path, plots: Path, params: Params, progress: bool) -> None:
-    """Write three splits, statistics, exclusions and `dataset.json` to `prepared`, and two charts to `plots`."""
+def run(raw: Path, prepared: Path, plots: Path, params: Params, progress: bool, faces: Path | None = None) -> None:
+    """Write three splits, statistics, exclusions and `dataset.json` to `prepared`, a chart to `plots`.
+
+    A sheet of sample faces goes to `faces`, if it is given, a folder that Git does not keep.
+    """
     name, columns, images = read(raw, progress)
     columns |= decide(columns, params.prepare)
     splits = {split: select(split, columns, images, params.prepare) for split in SPLITS}
@@ -66,7 +69,7 @@ def run(raw: Path, prepared: Path, plots: Path, params: Params, progress: bool) 
         "flagged": reasons(columns, "flagged"),
     }
     write(prepared, splits, columns, info)
-    draw(splits, plots, params.seed)
+    draw(splits, plots, faces, params.seed)
 
 
 def read(raw: Path, progress: bool) -> tuple[str, Columns, NDArray[np.uint8]]:
@@ -119,17 +122,19 @@ def write(folder: Path, splits: Mapping[str, Split], columns: Columns, info: Map
         ) from error
 
 
-def draw(splits: Mapping[str, Split], plots: Path, seed: int) -> None:
-    """Draw how many faces each emotion has per split, and a sheet of sample faces."""
+def draw(splits: Mapping[str, Split], plots: Path, faces: Path | None, seed: int) -> None:
+    """Draw how many faces each emotion has per split, and a sheet of sample faces to the folder `faces`."""
     from mien.evaluation import charts
 
+    counts = {name: dataset.counts(split) for name, split in splits.items()}
+    charts.class_distribution(counts, plots / "class_distribution.png")
+    if faces is None:
+        return
     train = splits["train"]
     shuffled = np.random.default_rng(seed).permutation(len(train))
     chosen = [shuffled[train.labels[shuffled] == label][:SHEET_FACES] for label in range(len(EMOTIONS))]
     sample = train.take(np.concatenate(chosen))
-    counts = {name: dataset.counts(split) for name, split in splits.items()}
-    charts.class_distribution(counts, plots / "class_distribution.png")
-    charts.contact_sheet(sample.images, sample.labels, plots / "contact_sheet.png")
+    charts.contact_sheet(sample.images, sample.labels, faces / "contact_sheet.png")
 
 
 def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:

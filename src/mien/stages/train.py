@@ -13,6 +13,7 @@ import numpy as np
 from mien.config.params import Params
 from mien.data.dataset import read_info, read_split
 from mien.errors import MienError
+from mien.evaluation import headline
 from mien.evaluation.metrics import accuracy, macro_f1, uar
 from mien.files import read_json, write_file, write_json
 from mien.inference.runtime import Runtime
@@ -61,6 +62,11 @@ def run(
         tracked.log_artifact(report)
         tracked.log_model(model / "model.onnx", {f"validation_{k}": v for k, v in content["validation"].items()})
     shutil.rmtree(checkpoints)
+
+
+def write_metrics(report: Path, metrics: Path) -> None:
+    """Write the few numbers of a training's report that DVC compares."""
+    write_json(metrics, headline.of_training(read_json(report, made_by="mien train")))
 
 
 class EpochLogger:

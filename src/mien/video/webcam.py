@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 TITLE = "Mien (q or Esc ends)"
 ENDING_KEYS = {"q", "Q", "\x1b"}
-PAGE = "Run `bentoml serve` and open http://localhost:3000/app: that page shows the same in a browser."
+INSTALL = "" if find_spec("bentoml") else "install Mien's extra `serve` (pip install 'mien[serve]'), "
+PAGE = (
+    f"For the same in a browser, {INSTALL}run `bentoml serve mien.serving.service:Mien` and open "
+    "http://localhost:3000/app."
+)
 CONNECTING, NO_PICTURE = "waiting for the first picture", "no picture: trying to connect anew"
 BLANK = (240, 320, 3)
 """Shape of what is shown before the first picture."""

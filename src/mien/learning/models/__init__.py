@@ -41,7 +41,7 @@ def build(architecture: Architecture) -> "keras.Model":
     if architecture.weights == "imagenet":
         x = backbone.pretrained(x, network.PRETRAINED)
     else:
-        x = network.features(backbone.normalise(x), architecture)
+        x = backbone.checked(network.features(backbone.normalise(x), architecture), architecture.network)
     x = backbone.head(x, architecture)
     # Softmax stays float32 under mixed precision: bfloat16 has two digits.
     answer = keras.layers.Dense(len(EMOTIONS), activation="softmax", dtype="float32", name="probabilities")(x)

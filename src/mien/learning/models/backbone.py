@@ -9,6 +9,10 @@ Tensor = Any
 """A symbolic Keras tensor `(n, height, width, channels)`."""
 
 
+MAPS = 4
+"""Dimensions of feature maps."""
+
+
 class Network(Protocol):
     """Interface of a network module in learning/models."""
 
@@ -91,6 +95,18 @@ def pretrained(x: Tensor, name: str) -> Tensor:
             "them, or set weights: null to train from scratch."
         ) from error
     return network(x)
+
+
+def checked(x: Tensor, network: str) -> Tensor:
+    """What a network's `features` returned; raises MienError unless it is feature maps, which the head pools."""
+    shape = getattr(x, "shape", None)
+    if shape is None or len(shape) != MAPS:
+        raise MienError(
+            f"features of learning/models/{network}.py returned {type(x).__name__ if shape is None else shape}, "
+            "expected feature maps (n, height, width, channels). Leave pooling and dense layers to model.pooling and "
+            "model.dense."
+        )
+    return x
 
 
 def head(x: Tensor, architecture: Architecture) -> Tensor:

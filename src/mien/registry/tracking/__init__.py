@@ -16,6 +16,7 @@ from mien.registry.tracking.store import (
     MODEL_FILE,
     MODEL_URI,
     answering,
+    artifact_location,
     connect,
     find_run,
     log_metrics,
@@ -199,7 +200,8 @@ def _experiment(client: "MlflowClient", name: str) -> str:
         return known.experiment_id
     try:
         # By this tag MLflow's UI chooses whether to show training runs or language-model traces.
-        return client.create_experiment(name, tags={"mlflow.experimentKind": "custom_model_development"})
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return client.create_experiment(name, artifact_location(), tags)
     except MlflowException:
         # Another process may have made it between the two requests.
         if known := client.get_experiment_by_name(name):

@@ -33,9 +33,22 @@ DEFAULTS = {
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
+    """MLFLOW_TRACKING_URI, else mlflow.db in the project's folder."""
     # Absolute, because MLflow caches stores by URI and would mix up the databases of two folders.
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project() / 'mlflow.db'}"
+
+
+def artifact_location() -> str | None:
+    """Where a temporary workspace lets a new experiment keep its files: beside mlflow.db. None: as MLflow does."""
+    ours = not os.environ.get("MLFLOW_TRACKING_URI") and project() != Path.cwd()
+    return (project() / "mlruns").as_uri() if ours else None
+
+
+def project() -> Path:
+    """The current folder; in a temporary workspace of `dvc exp run`, the project that it was made for."""
+    here = Path.cwd()
+    # DVC makes its workspaces in .dvc/tmp/exps and removes them, with all that it does not know, when they end.
+    return next((p.parents[2] for p in (here, *here.parents) if p.parts[-3:] == (".dvc", "tmp", "exps")), here)
 
 
 def connect() -> "MlflowClient":
