@@ -193,6 +193,17 @@ def test_yunet_finds_the_face_of_a_photo_and_its_eyes(yunet: YuNetOnOpenVINO, po
 
 
 @pytest.mark.real_data
+def test_a_tiny_picture_without_a_face_is_doubted_and_most_faces_are_not(
+    yunet: YuNetOnOpenVINO, real_faces: list[Gray], gradient: Gray
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.uint8)
+    for picture in (noise, gradient[:48, :48], np.full((48, 48), 90, np.uint8)):
+        assert [face.score for face in faces.find(photos.from_array(picture), yunet)] == [0.0]
+    found = [faces.find(photos.from_array(face), yunet)[0].score for face in real_faces]
+    assert found.count(None) >= 0.8 * len(found)
+
+
+@pytest.mark.real_data
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_a_face_of_a_photo_that_lies_on_its_side_is_cropped_upright(
     turns: int, yunet: YuNetOnOpenVINO, portrait: bytes

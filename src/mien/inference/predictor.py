@@ -76,6 +76,7 @@ class Mien:
         for short in (long * 3 // 4, long * 2 // 3):
             for shape in ((short, long), (long, short)):
                 self.detector.detect(np.zeros((*shape, 3), np.uint8))
+        faces.find(np.zeros((*faces.SHAPE[:2], 3), np.uint8), self.detector)  # a picture that may be a face
         self.runtime.predict(np.zeros((2, *faces.SHAPE), np.float32))
 
     @overload
