@@ -117,6 +117,10 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
         plan.teachers.begin(network)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
     epochs = scanned(learner, plan) if hardware.scans(plan.training.images.nbytes) else None
+    if not epochs and keras.backend.backend() == "jax":
+        # Else Keras builds its metrics with the first batch of a process's first epoch, and does not train it.
+        faces, answers, weights = Batches(plan.training, plan.recipe, plan.seed, state.epoch)[0]
+        learner.test_on_batch(faces, answers, sample_weight=weights)
     while not is_over(state, plan.recipe):
         started = time.monotonic()
         last = LastStep()
@@ -214,7 +218,7 @@ class Seeds(keras.callbacks.Callback):  # type: ignore[misc]
         self.seed, self.epoch = seed, epoch
 
     def on_epoch_begin(self, *_: Any) -> None:
-        """Set them after `fit` has built what it needs: on JAX that draws numbers in a process's first epoch."""
+        """Set them after `fit` has built what it needs."""
         self.assign(self.model)
 
     def assign(self, learner: keras.Model) -> None:
