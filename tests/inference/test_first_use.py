@@ -159,7 +159,7 @@ def test_the_command_line_answers_with_what_it_fetched(
     """Another process knows the real digest alone, so this one needs the real file."""
     zoo.body = yunet_file.read_bytes()
     (tmp_path / "photo.jpg").write_bytes(portrait)
-    command = [sys.executable, "-m", "mien", "predict", "photo.jpg", "--csv"]
+    command = [sys.executable, "-m", "mien", "predict", "photo.jpg", "--csv", "-"]
     first, second = (
         subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True) for _ in range(2)
     )

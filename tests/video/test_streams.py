@@ -38,9 +38,8 @@ class Device:
         return self.works
 
     def read(self) -> tuple[bool, Any]:
-        if self.reads >= self.count:
+        if self.reads >= self.count or not self.send.acquire(timeout=30):
             return False, None
-        assert self.send.acquire(timeout=30)
         self.reads += 1
         return True, np.full((48, 64, 3), (0, 0, self.reads), np.uint8)
 
