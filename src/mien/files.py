@@ -1,7 +1,6 @@
 """Write files atomically: to a temporary file beside the target, then renamed over it."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -39,20 +38,33 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone_in(folder: Path, busy: str) -> Iterator[None]:
-    """Hold `folder` for one process; raises MienError saying `busy` where another does.
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for this process until the block ends; yields whether that could be done.
 
     The lock dies with its process, so that none is ever left behind.
     """
+    import fcntl  # which Windows lacks, where photos are answered all the same
+
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise MienError(busy) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = True
+        except BlockingIOError:
+            ours = False
+        yield ours
     finally:
         os.close(handle)
+
+
+@contextmanager
+def alone_in(folder: Path, busy: str) -> Iterator[None]:
+    """Hold `folder` for this process; raises MienError saying `busy` where another does."""
+    with locked(folder) as ours:
+        if not ours:
+            raise MienError(busy)
+        yield
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:

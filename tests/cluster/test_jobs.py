@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mien.cluster.jobs import CODE, Home
 from mien.config.params import DistillationRecipe, Family, Params
 from mien.data.dataset import digest, read_split
 from mien.errors import MienError
-from mien.files import write_json
+from mien.files import locked, write_json
 from mien.learning import jobs
 from mien.learning.worker import Worker
 from mien.stages import train
@@ -68,6 +69,11 @@ def trained(folder: Path, **options: Any) -> list[str]:
     lines: list[str] = []
     Worker(folder, say=lines.append, **options).run()
     return lines
+
+
+def _free(folder: Path) -> bool:
+    with locked(folder) as ours:
+        return ours
 
 
 def run_train(name: str, params: Params) -> dict[str, Any]:
@@ -137,6 +143,35 @@ def test_a_job_that_was_killed_goes_on_at_its_last_epoch(small: Params, tmp_path
     finished = json.loads((folder / "wider/state.json").read_text())
     assert finished["history"]["loss"][: kept["epoch"]] == kept["history"]["loss"]
     assert len(finished["ended"]) == 3
+
+
+def test_what_was_begun_here_gives_way_to_what_was_trained_elsewhere(small: Params, tmp_path: Path) -> None:
+    folder, begun = tmp_path / "jobs", Path("checkpoints/wider")
+    portable.write(folder, ["wider"], small, Home())
+    trained(folder)
+    write_json(begun / "run.json", {"fingerprint": "of this plan", "run_id": "a run with half of its epochs"})
+    (begun / "last-0001.weights.h5").write_bytes(b"half trained")
+    portable.take(folder, [], small, Home())
+    state = json.loads((begun / "state.json").read_text())
+    assert {path.name for path in begun.iterdir()} == {"state.json", f"best-{state['best']:04d}.npz"}
+
+
+def test_a_training_that_runs_here_is_not_disturbed(small: Params, tmp_path: Path) -> None:
+    folder, begun = tmp_path / "jobs", Path("checkpoints/wider")
+    portable.write(folder, ["wider"], small, Home())
+    trained(folder)
+    write_json(begun / "state.json", {"half": "trained"})
+    holds = (
+        "import sys; from pathlib import Path; from mien.files import locked\nwith locked(Path(sys.argv[1])): input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", f"{holds}", str(begun)], stdin=subprocess.PIPE) as busy:
+        while _free(begun):
+            time.sleep(0.05)
+        taken, (reason,) = portable.take(folder, [], small, Home())
+        assert busy.stdin is not None
+        busy.stdin.close()
+    assert (taken, "`mien train wider` is at work" in reason) == ([], True)
+    assert json.loads((begun / "state.json").read_text()) == {"half": "trained"}
 
 
 @pytest.mark.long

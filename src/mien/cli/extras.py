@@ -7,6 +7,9 @@ from mien.errors import MienError
 SERVE = {"bentoml", "starlette", "pydantic", "prometheus_client"}
 """Libraries that the extra `serve` brings; all others that are no base requirement come with `train`."""
 
+PIPELINE = ("dvc", "keras", "mlflow", "bentoml")
+"""What commands that run the whole pipeline need, some of it in processes of their own."""
+
 
 def missing(module: str, command: str) -> str:
     """One sentence that names the extra to install for a command's missing library."""

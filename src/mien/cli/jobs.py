@@ -2,16 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from mien.cli.terminal import print_error
 from mien.config.params import load
 from mien.errors import MienError
-
-if TYPE_CHECKING:
-    from mien.cluster.jobs import Home
 
 FOLDER = click.argument("folder", metavar="JOBS", type=click.Path(path_type=Path))
 FAMILIES = click.argument("families", metavar="[FAMILY]...", nargs=-1)
@@ -33,7 +29,7 @@ def write(params: Path, folder: Path, families: tuple[str, ...]) -> None:
     from mien.learning import hardware
 
     hardware.start()
-    made = portable.write(folder, families, loaded, _home())
+    made = portable.write(folder, families, loaded, portable.Home())
     for job in made:
         after = f", after {', '.join(job.teachers)}" if job.teachers else ""
         click.echo(f"{job.name:<20} {job.architecture.network}, {job.recipe.epochs} epochs{after}")
@@ -79,7 +75,7 @@ def take(params: Path, folder: Path, families: tuple[str, ...]) -> None:
     from mien.learning import hardware
 
     hardware.start()
-    taken, refused = portable.take(folder, families, loaded, _home())
+    taken, refused = portable.take(folder, families, loaded, portable.Home())
     for job in taken:
         click.echo(f"{job.name}: taken to checkpoints/{job.name}")
     for reason in refused:
@@ -89,9 +85,3 @@ def take(params: Path, folder: Path, families: tuple[str, ...]) -> None:
     if taken:
         click.echo("Next: dvc repro")
     sys.exit(bool(refused))
-
-
-def _home() -> "Home":
-    from mien.cluster.jobs import Home
-
-    return Home()

@@ -23,9 +23,6 @@ from mien.errors import MienError
 from mien.experiments import own_folder
 from mien.files import alone_in
 
-PIPELINE = ("dvc", "keras", "mlflow", "bentoml")
-"""What commands that run the whole pipeline need, some of it in processes of their own."""
-
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
 
@@ -241,7 +238,7 @@ def ship(champion: Path, evaluation: Path) -> None:
 @path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
 def demo(folder: Path) -> None:
     """Run the whole pipeline on drawn faces, in a folder of its own."""
-    extras.require("demo", *PIPELINE)
+    extras.require("demo", *extras.PIPELINE)
     from mien.experiments.demo import run
 
     run(folder)
@@ -254,7 +251,7 @@ def demo(folder: Path) -> None:
 @click.option("--only", multiple=True, metavar="PRESET", help="Train this preset; may stand several times.")
 def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> None:
     """Train recipes that published projects name, under this project's protocol (params/baselines.yaml)."""
-    extras.require("baselines", *PIPELINE)
+    extras.require("baselines", *extras.PIPELINE)
     from mien.experiments.baselines import run
 
     run(folder, raw, report, only)
@@ -267,7 +264,7 @@ def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> N
 @path_option("--plot", "Chart of what each gains.", default=Path("reports/ablations.png"), show_default=True)
 def ablations(folder: Path, raw: Path, report: Path, plot: Path) -> None:
     """Train one recipe without, and with more of, its parts over several seeds (params/ablations.yaml)."""
-    extras.require("ablations", *PIPELINE)
+    extras.require("ablations", *extras.PIPELINE)
     from mien.experiments.ablations import run
 
     run(folder, raw, report, plot)

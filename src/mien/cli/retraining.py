@@ -66,7 +66,7 @@ def retrain(params: Path, folder: Path, base: str | None, faces: bool, promote: 
     Exit codes: 0 promoted (or better than the champion, with --no-promote), 10 nothing changed, 11 refused by the
     gate, 12 stopped by validation, 1 failed. The champion keeps serving in all cases but the first.
     """
-    extras.require("retrain", "dvc", "keras", "mlflow", "bentoml")
+    extras.require("retrain", *extras.PIPELINE)
     loaded = load(params)
     from mien.retraining import outcome, retrain, revisions
 
@@ -89,7 +89,7 @@ def refusing(ended: "Outcome") -> str:
 )
 def story(folder: Path) -> None:
     """Replay the whole loop on drawn faces, in a folder of its own."""
-    extras.require("story", "dvc", "keras", "mlflow", "bentoml")
+    extras.require("story", *extras.PIPELINE)
     from mien.experiments.story import run
 
     run(folder)

@@ -25,7 +25,7 @@ def prepared(folder: Path) -> str:
         f" (each row and its reason: {folder / 'exclusions.csv'})",
     ]
     lines += [f"no face for training is {', '.join(missing)}"] if missing else []
-    return _lines([*lines, "Next: dvc repro validate"])
+    return "\n".join([*lines, "Next: dvc repro validate"])
 
 
 def validated(report: Path, data_docs: Path) -> str:
@@ -36,7 +36,7 @@ def validated(report: Path, data_docs: Path) -> str:
     lines = [f"{n} expectations of profile {content['profile']!r}: none critical broken, {_some(warned)}"]
     lines += [f"  {one['name']}: {one['observed']}; expected {one['expected']}" for one in warned[:SHOWN]]
     lines += [f"  and {', '.join(one['name'] for one in warned[SHOWN:])}"] if warned[SHOWN:] else []
-    return _lines([*lines, f"All of them: {data_docs / 'index.html'}. Next: dvc repro"])
+    return "\n".join([*lines, f"All of them: {data_docs / 'index.html'}. Next: dvc repro"])
 
 
 def tuned(report: Path) -> str:
@@ -45,14 +45,14 @@ def tuned(report: Path) -> str:
     family, trials, best = content["family"], content["trials"], content["best"]
     following = f"Next: dvc repro train@{family}"
     if not trials:
-        return _lines([f"{family}: nothing to search, the values of params.yaml are used. {following}"])
+        return "\n".join([f"{family}: nothing to search, the values of params.yaml are used. {following}"])
     states = ", ".join(f"{n} {state}" for state, n in Counter(trial["state"] for trial in trials).items())
     if best["value"] is None:
-        return _lines([f"{family}: none of {len(trials)} trials has a score ({states}). {following}"])
+        return "\n".join([f"{family}: none of {len(trials)} trials has a score ({states}). {following}"])
     number = next(trial["number"] for trial in trials if trial["value"] == best["value"])
     values = ", ".join(f"{key}={_number(value)}" for key, value in best["params"].items())
     start = f"; trial 0, the values of params.yaml: {trials[0]['value']:.3f}" if trials[0]["value"] else ""
-    return _lines(
+    return "\n".join(
         [
             f"{family}: {len(trials)} trials ({states})",
             f"best macro-F1 {best['value']:.3f} in trial {number} with {values}{start}",
@@ -65,7 +65,7 @@ def trained(report: Path, model: Path) -> str:
     """The best epoch with its scores, and the exported file."""
     content = read_json(report, made_by="dvc repro train")
     scores, onnx = content["validation"], content["onnx"]
-    return _lines(
+    return "\n".join(
         [
             f"{content['family']}: best epoch {content['best_epoch']} of {content['epochs']}, validation accuracy "
             f"{scores['accuracy']:.1%}, macro-F1 {scores['macro_f1']:.3f} (n = {scores['n']:,})",
@@ -85,7 +85,7 @@ def evaluated(report: Path) -> str:
     others = sorted((name for name in scores if name != winner), key=lambda name: -float(scores[name]["macro_f1"]))
     second = f"; second {others[0]}, {scores[others[0]]['macro_f1']:.3f}" if others else ""
     low, high = test["accuracy_ci"]
-    return _lines(
+    return "\n".join(
         [
             f"winner on validation: {winner}, macro-F1 {scores[winner]['macro_f1']:.3f}, accuracy "
             f"{scores[winner]['accuracy']:.1%} (n = {scores[winner]['n']:,}){second}",
@@ -106,7 +106,7 @@ def promoted(report: Path, cards: Path) -> str:
     champion = content["champion"]
     serves = f"{champion['family']}, {named(champion['version'])}" if champion else "none"
     following = "Next: dvc repro promote" if content.get("judged_only") else "Next: dvc repro package"
-    return _lines(
+    return "\n".join(
         [
             decision(content),
             f"champion: {serves}; all rules: {report}, mien champion; cards: {cards}",
@@ -121,17 +121,13 @@ def packaged(report: Path, champion: Path) -> str:
 
     content = read_json(report, made_by="dvc repro package")
     version = named(content["model_version"])
-    return _lines(
+    return "\n".join(
         [
             f"Bento {content['tag']}: {version}, detector {content['detector']}, "
             f"{content['bytes'] / 1e6:.1f} MB; the same model is in {champion}",
             f"Next: make serve (or bentoml serve {content['tag']}); mien predict photo.jpg",
         ]
     )
-
-
-def _lines(lines: Sequence[str]) -> str:
-    return "\n".join(lines)
 
 
 def _some(warned: Sequence[Any]) -> str:

@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import mien
 from mien.config.params import Params
 from mien.data.dataset import digest, read_split
 from mien.errors import MienError
-from mien.files import read_json, write_file, write_json
+from mien.files import alone_in, read_json, write_file, write_json
 from mien.learning import jobs
-from mien.learning.jobs import FACES, STATE, WEIGHTS, Faces, Job
+from mien.learning.jobs import FACES, STATE, Faces, Job
 from mien.registry import provenance
 
 CODE = "mien.zip"
@@ -113,8 +112,12 @@ def _take(job: Job, wanted: Job, faces: Faces, checkpoints: Path) -> None:
     if state["fingerprint"] != fingerprint:
         raise MienError("its teachers were others than those that stand beside it now.")
     best = checkpoints / f"best-{state['best']:04d}.npz"
-    write_file(best, lambda path: np.savez(path, *weights))
-    write_json(checkpoints / STATE, state)
+    with alone_in(checkpoints, f"`mien train {job.name}` is at work on {checkpoints}: wait for its end, or stop it."):
+        # What was trained here before goes: carried on in its MLflow run, the epochs from elsewhere would be missing.
+        for old in checkpoints.iterdir():
+            old.unlink()
+        write_file(best, lambda path: np.savez(path, *weights))
+        write_json(checkpoints / STATE, state)
 
 
 def _give(job: Job, model: Path) -> None:
@@ -125,9 +128,7 @@ def _give(job: Job, model: Path) -> None:
 
     job.write()
     network = keras.saving.load_model(model, compile=False)
-    write_file(job.folder / WEIGHTS, lambda path: np.savez(path, *network.get_weights()))
-    known = sha256((job.folder / WEIGHTS).read_bytes()).hexdigest()
-    write_json(job.folder / STATE, {"fingerprint": "", "epoch": 0, "origin": {"weights_sha256": known}})
+    job.finish(network.get_weights(), {"fingerprint": "", "epoch": 0, "origin": {}})
 
 
 def _is_given(job: Job) -> bool:

@@ -8,7 +8,7 @@ JOBS/<name>/weights.npz     the best epoch's weights: the training is finished
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from mien.config.params import Architecture, DistillationRecipe, Training
 from mien.config.schema import build
-from mien.data.dataset import Split, digest
+from mien.data.dataset import Split
 from mien.errors import MienError
-from mien.files import read_json, write_file, write_json
+from mien.files import read_json, replacing, write_file, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -78,6 +78,13 @@ class Job:
                 f"{self.folder} holds another plan of {self.name} ({other}). Take another folder, or remove it."
             )
         write_json(path, self.to_dict())
+
+    def finish(self, weights: Iterable[NDArray[np.floating]], state: Mapping[str, Any]) -> None:
+        """Write the weights, and before them `state` with the digest by which damage is noticed."""
+        with replacing(self.folder / WEIGHTS) as temporary:
+            np.savez(temporary, *weights)
+            origin = state["origin"] | {"weights_sha256": sha256(temporary.read_bytes()).hexdigest()}
+            write_json(self.folder / STATE, {**state, "origin": origin})
 
     def plan(self, faces: Faces) -> "Plan":
         """The plan on these faces; of a student whose teachers stand beside it, finished."""
@@ -189,11 +196,11 @@ def read_faces(folder: Path) -> Faces:
     return train, validation
 
 
-def check_faces(job: Job, faces: Faces) -> None:
-    """Raise MienError where the faces are others than the plan's."""
-    if digest(faces) != job.data:
+def check_faces(job: Job, data: str) -> None:
+    """Raise MienError where `data`, the digest of the faces, is not the plan's."""
+    if data != job.data:
         raise MienError(
-            f"{job.name} was planned for the faces {job.data[:12]}, these are {digest(faces)[:12]}. Copy the folder "
+            f"{job.name} was planned for the faces {job.data[:12]}, these are {data[:12]}. Copy the folder "
             "that `mien jobs write` wrote, or write it anew."
         )
 

@@ -1,25 +1,22 @@
 """Train the jobs of a folder, one after another; any number of workers may share a folder."""
 
-import fcntl
-import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.dataset import digest
 from mien.errors import MienError
 from mien.evaluation.metrics import accuracy
-from mien.files import write_file, write_json
+from mien.files import locked, read_json
 from mien.learning import jobs
-from mien.learning.checkpoints import Checkpoints
 from mien.learning.jobs import Faces, Job
 
 if TYPE_CHECKING:
@@ -46,10 +43,11 @@ class Worker:
     def run(self) -> int:
         """Train until nothing is left to do; returns the number of jobs that were not finished."""
         faces = jobs.read_faces(self.folder)
+        data = digest(faces)
         with self._clock():
             while todo := self._unfinished():
                 ready = [job for job in todo if all(self._is_there(teacher) for teacher in job.teachers)]
-                if not any(self._claim(job, faces) for job in ready) and not self._others_at_work(todo):
+                if not any(self._claim(job, faces, data) for job in ready) and not self._others_at_work(todo):
                     break
         for job in (missing := self._unfinished()):
             lacking = [teacher for teacher in job.teachers if not self._is_there(teacher)]
@@ -63,21 +61,24 @@ class Worker:
     def _is_there(self, name: str) -> bool:
         return (self.folder / name / jobs.WEIGHTS).exists()
 
-    def _claim(self, job: Job, faces: Faces) -> bool:
+    def _claim(self, job: Job, faces: Faces, data: str) -> bool:
         """Train a job that no other worker trains; whether anything was done."""
         with locked(job.folder) as mine:
             if not mine or job.finished:
                 return False
-            jobs.check_faces(job, faces)
+            jobs.check_faces(job, data)
             self._train(job, job.plan(faces))
         return True
 
     def _train(self, job: Job, plan: "Plan") -> None:
         from mien.learning.training import in_float32, train
 
+        ended = time.monotonic()
+
         def on_epoch(epoch: int, numbers: dict[str, float]) -> None:
-            state = Checkpoints(job.folder).state(plan.fingerprint)
-            speed = epoch * len(plan.training) / max(state.seconds, 1e-9)
+            nonlocal ended
+            started, ended = ended, time.monotonic()
+            speed = len(plan.training) / (ended - started)
             self.say(
                 f"{job.name} {epoch}/{plan.recipe.epochs}  loss {numbers['loss']:.3f}  validation accuracy "
                 f"{numbers['val_accuracy']:.3f}  macro-F1 {numbers['val_macro_f1']:.3f}  {speed:,.0f} images/s"
@@ -98,12 +99,8 @@ class Worker:
             result.network.set_weights(weights)
             halved = float(accuracy(labels, predict(result.network, plan.validation).argmax(1)))
             scored["validation_accuracy_float16"] = halved
-        temporary = job.folder / "finished.npz"
-        write_file(temporary, lambda path: np.savez(path, *weights))
-        origin = {"weights_sha256": sha256(temporary.read_bytes()).hexdigest(), **scored}
-        state = json.loads((job.folder / jobs.STATE).read_text(encoding="utf-8"))
-        write_json(job.folder / jobs.STATE, state | {"origin": state["origin"] | origin})
-        temporary.rename(job.folder / jobs.WEIGHTS)
+        state = read_json(job.folder / jobs.STATE, made_by="python -m mien.learning")
+        job.finish(weights, state | {"origin": state["origin"] | scored})
         for path in (*job.folder.glob("last-*"), *job.folder.glob("best-*")):
             path.unlink()
         drop = f", {scored['validation_accuracy_float16'] - scored['validation_accuracy']:+.4f}" if self.float16 else ""
@@ -137,18 +134,6 @@ class Worker:
             yield
         finally:
             timer.cancel()
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Whether the folder could be locked, until the block ends or the process does."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def _is_locked(folder: Path) -> bool:
