@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from mien.cluster.jobs import CODE, Home
 from mien.config.params import DistillationRecipe, Family, Params
 from mien.data.dataset import digest, read_split
 from mien.errors import MienError
-from mien.files import locked, write_json
+from mien.files import write_json
 from mien.learning import jobs
 from mien.learning.worker import Worker
 from mien.stages import train
@@ -38,6 +37,16 @@ sys.argv = ["mien.learning", *sys.argv[1:]]
 runpy.run_module("mien.learning", run_name="__main__")
 """
 """Runs the worker as on a machine that has none of these packages."""
+
+HOLD = """
+import sys
+from pathlib import Path
+from mien.files import alone_in
+with alone_in(Path(sys.argv[1]), ""):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""Holds a folder of checkpoints as `mien train` does, until its input ends."""
 
 
 @pytest.fixture
@@ -69,11 +78,6 @@ def trained(folder: Path, **options: Any) -> list[str]:
     lines: list[str] = []
     Worker(folder, say=lines.append, **options).run()
     return lines
-
-
-def _free(folder: Path) -> bool:
-    with locked(folder) as ours:
-        return ours
 
 
 def run_train(name: str, params: Params) -> dict[str, Any]:
@@ -161,15 +165,11 @@ def test_a_training_that_runs_here_is_not_disturbed(small: Params, tmp_path: Pat
     portable.write(folder, ["wider"], small, Home())
     trained(folder)
     write_json(begun / "state.json", {"half": "trained"})
-    holds = (
-        "import sys; from pathlib import Path; from mien.files import locked\nwith locked(Path(sys.argv[1])): input()"
-    )
-    with subprocess.Popen([sys.executable, "-c", f"{holds}", str(begun)], stdin=subprocess.PIPE) as busy:
-        while _free(begun):
-            time.sleep(0.05)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(begun)], stdin=-1, stdout=-1) as busy:
+        assert busy.stdout is not None
+        assert busy.stdout.readline() == b"held\n"
         taken, (reason,) = portable.take(folder, [], small, Home())
-        assert busy.stdin is not None
-        busy.stdin.close()
+        busy.communicate()
     assert (taken, "`mien train wider` is at work" in reason) == ([], True)
     assert json.loads((begun / "state.json").read_text()) == {"half": "trained"}
 
