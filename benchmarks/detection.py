@@ -1,4 +1,4 @@
-"""What finding faces costs on one thread, and how many small faces are found, by detector and by size looked at."""
+"""What finding faces costs on one thread, and which are found, by detector and by size looked at."""
 
 import argparse
 import itertools
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import samples
-from scenes import draw, found_share
+from scenes import draw, false_boxes, found_share, tilted
 from timing import milliseconds, table
 
 from mien.data.dataset import read_split
@@ -19,7 +19,9 @@ from mien.inference.detectors import Detection, Detector, Haar, YuNet, YuNetOnOp
 from mien.inference.photos import Pixels
 from mien.inference.predictor import DETECTION_SIDES
 
-SIZES = ((32, 48), (49, 64), (65, 82))
+SIZES = ((32, 48), (49, 64), (65, 82), (100, 200))
+TILT, TILTED = 30.0, (65, 120)
+"""Degrees by which faces of these sizes are turned, half of them either way."""
 BASE, FAST = "YuNet, OpenCV", "YuNet, OpenVINO"
 
 
@@ -58,6 +60,7 @@ def section(prepared: Path = Path("data/prepared"), faces: int = 400) -> str:
         result = [f"**{ratio}**" if title == FAST else ratio]
         rows.append([title, f"{side} px", f"{mine:.1f}", *result, *shares.get((title, side), [])])
     sizes = [f"{low}-{high} px found" for low, high in SIZES] if shares else []
+    sizes += [f"{TILTED[0]}-{TILTED[1]} px, ± {TILT:g}°", "false boxes"] if shares else []
     text = table(["detector", "looked at", "CPU ms", f"against {BASE}", *sizes], rows)
     if not any(title == FAST for title, _ in finders):
         text += "\n\nYuNet's file is not at hand: `mien fetch detector`, or name it in MIEN_YUNET."
@@ -79,13 +82,21 @@ def costs(finders: Mapping[tuple[str, int], Detector]) -> dict[tuple[str, int], 
 
 
 def recall(finders: Mapping[tuple[str, int], Detector], prepared: Path, faces: int) -> dict[tuple[str, int], list[str]]:
-    """The share found of validation faces of each of SIZES in scenes of 640 × 480; nothing where there are none."""
+    """The share found of validation faces of each of SIZES, and of turned ones, in scenes of 640 × 480; false boxes.
+
+    Nothing where there are no validation faces.
+    """
     try:
         split = read_split(prepared, "validation").without_leaks().stratified(faces, seed=7)
     except MienError:
         return {}
     scenes = [list(draw(split.images, *sizes)) for sizes in SIZES]
-    return {key: [f"{found_share(finder, drawn):.0%}" for drawn in scenes] for key, finder in finders.items()}
+    scenes.append(list(draw(tilted(split.images, TILT), *TILTED)))
+    rows = {}
+    for key, finder in finders.items():
+        shares = [f"{found_share(finder, drawn):.0%}" for drawn in scenes]
+        rows[key] = [*shares, str(false_boxes(finder, [scene for drawn in scenes for scene in drawn]))]
+    return rows
 
 
 def detectors() -> dict[str, Detector]:

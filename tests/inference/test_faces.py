@@ -203,6 +203,20 @@ def test_a_tiny_picture_without_a_face_is_doubted_and_most_faces_are_not(
     assert found.count(None) >= 0.8 * len(found)
 
 
+@pytest.mark.parametrize(("turned", "looks"), [(True, 4), (False, 1)])
+def test_only_where_they_are_wanted_turned_faces_are_looked_for(turned: bool, looks: int) -> None:
+    class Blind:
+        name, framing, shapes = "yunet", YuNetOnOpenVINO.framing, list[tuple[int, ...]]()
+
+        def detect(self, pixels: photos.Pixels) -> list[Detection]:
+            self.shapes = [*self.shapes, pixels.shape]
+            return []
+
+    blind = Blind()
+    assert faces.find(np.zeros((200, 300, 3), np.uint8), blind, turned=turned) == []
+    assert blind.shapes == [(200, 300, 3), (300, 200, 3), (200, 300, 3), (300, 200, 3)][:looks]
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_a_face_of_a_photo_that_lies_on_its_side_is_cropped_upright(

@@ -100,4 +100,4 @@ def webcam(champion: Path | None, camera: str, seconds: float | None, half_life:
     screen = Screen()
     from mien.inference.predictor import Mien
 
-    show_camera(screen, Mien(champion), camera, half_life, seconds)
+    show_camera(screen, Mien(champion, turned=False), camera, half_life, seconds)

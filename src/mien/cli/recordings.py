@@ -80,7 +80,7 @@ def run(
     outputs.check(source)
     stop, whole = Stop(), is_recording(source)
     with ended_by_signals() if whole else stopped_by_signals(stop), opened_source(source, stop, _note) as video:
-        mien = Mien(champion)
+        mien = Mien(champion, turned=False)
         patience = max(PATIENCE, 2.5 * every / video.rate)
         tracker = Tracker(half_life, patience, mien.card.uncertain_below)
         timeline = Timeline(hold=patience)

@@ -51,11 +51,17 @@ class Face:
 
 
 def find(
-    pixels: Pixels, finder: Detector, side: int = DETECTION_SIDE, size: tuple[int, int] | None = None
+    pixels: Pixels,
+    finder: Detector,
+    side: int = DETECTION_SIDE,
+    size: tuple[int, int] | None = None,
+    *,
+    turned: bool = True,
 ) -> list[Face]:
     """Find the faces in RGB pixels (h, w, 3) uint8, detected at a longest side of `side`, the largest first.
 
     Where the pixels are those of a photo at less than its full size, `size` is its width and height.
+    Without `turned` no faces turned by 90 or 180 degrees are looked for where no upright one is sure.
     A tiny squarish picture is taken as one face, `found_by` "whole_image": that is how FER-2013's own look.
     """
     height, width = pixels.shape[:2]
@@ -68,7 +74,7 @@ def find(
     shrunk, scale = for_detection(pixels, side)
     gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     full = size or (width, height)
-    turns, hits = _upright(shrunk, finder)
+    turns, hits = _upright(shrunk, finder) if turned else (0, finder.detect(shrunk))
     gray = np.ascontiguousarray(np.rot90(gray, -turns))
     found = (_face(gray, enlarged(seen, scale), finder, full[::-1] if turns % 2 else full) for seen in hits)
     return [_turned_back(face, turns, full) for face in found if face.box[2] > 0 and face.box[3] > 0]
@@ -80,13 +86,13 @@ def _upright(pixels: Pixels, finder: Detector) -> tuple[int, list[Detection]]:
     YuNet misses faces turned by 90 degrees and takes those turned by 180 for upright ones of a lower score, so a photo
     is turned only where no upright face is sure.
     """
-    views = {0: finder.detect(pixels)}
-    if finder.name != YuNet.name or _best(views[0]) >= SURE:
-        return 0, views[0]
-    views |= {turns: finder.detect(np.ascontiguousarray(np.rot90(pixels, -turns))) for turns in (1, 2, 3)}
-    turns = max(views, key=lambda turns: _best(views[turns]))
-    turns = turns if _best(views[turns]) > max(TURNED_ABOVE, _best(views[0]) + TURNED_BETTER) else 0
-    return turns, views[turns]
+    hits = {0: finder.detect(pixels)}
+    if finder.name != YuNet.name or _best(hits[0]) >= SURE:
+        return 0, hits[0]
+    hits |= {turns: finder.detect(np.ascontiguousarray(np.rot90(pixels, -turns))) for turns in (1, 2, 3)}
+    turns = max(hits, key=lambda turns: _best(hits[turns]))
+    turns = turns if _best(hits[turns]) > max(TURNED_ABOVE, _best(hits[0]) + TURNED_BETTER) else 0
+    return turns, hits[turns]
 
 
 def _seen_enlarged(pixels: Pixels, finder: Detector) -> bool:

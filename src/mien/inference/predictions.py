@@ -137,9 +137,10 @@ def to_rows(photo: str, faces: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     if not faces:
         return [_without_face(photo, "no_face")]
     return [
-        [photo, number, *face["box"], face["emotion"], face["probabilities"][face["emotion"]], face["status"],
-         face["found_by"], *(face["probabilities"][name] for name in EMOTIONS)]
+        [photo, number, *face["box"], face["emotion"], shares[face["emotion"]], face["status"], face["found_by"],
+         *(shares[name] for name in EMOTIONS)]
         for number, face in enumerate(faces, 1)
+        for shares in [face["probabilities"]]
     ]  # fmt: skip
 
 

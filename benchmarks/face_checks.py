@@ -1,0 +1,73 @@
+"""Faces turned by quarter turns, and tiny pictures that may be no face: how often YuNet decides rightly.
+
+Wants prepared FER-2013 and YuNet's file; the pictures without faces are crops of scikit-learn's two sample photos.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scenes import Gray, draw
+from sklearn.datasets import load_sample_images
+from timing import table
+
+from mien.data.dataset import read_split
+from mien.emotions import EMOTIONS
+from mien.errors import MienError
+from mien.inference import faces
+from mien.inference.detectors import Detector, detector
+from mien.inference.predictor import Mien
+
+SIZES = (96, 160)
+"""Sides of the happy faces in scenes of 320 pixels."""
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--happy", type=int, default=60, help="happy validation faces to turn")
+    parser.add_argument("--tiny", type=int, default=400, help="validation faces, and crops without a face")
+    options = parser.parse_args()
+    if detector().name != "yunet":
+        raise MienError("YuNet's file is not at hand: fetch it with `mien fetch detector`, or name it in MIEN_YUNET.")
+    split = read_split(options.prepared, "validation").without_leaks()
+    happy = split.take(np.flatnonzero(split.labels == EMOTIONS.index("happy"))[: options.happy])
+    print(turned(happy.images))
+    print()
+    print(tiny(split.stratified(options.tiny, seed=7).images, options.tiny))
+
+
+def turned(happy: Gray) -> str:
+    """How many happy faces are found and called happy, one a photo, by the photo's turn."""
+    mien, rows = Mien(threads=1), []
+    photos = [next(draw(happy[number : number + 1], *SIZES, side=320)).pixels for number in range(len(happy))]
+    for turns in range(4):
+        answers = mien.predict([np.ascontiguousarray(np.rot90(photo, -turns)) for photo in photos])
+        named = [answer.faces[0].emotion for answer in answers if answer.faces]
+        rows.append([f"{90 * turns}°", f"{len(named)} of {len(happy)}", named.count("happy")])
+    return table(["turned by", "found", "called happy"], rows)
+
+
+def tiny(images: Gray, count: int) -> str:
+    """How many tiny pictures of a face, and crops without one, are taken for a face."""
+    finder, random = detector(threads=1), np.random.default_rng(7)
+    scenery = load_sample_images().images
+    crops = []
+    for number in range(count):
+        photo = scenery[number % len(scenery)]
+        side = int(random.integers(48, 200))
+        top, left = (int(random.integers(0, length - side)) for length in photo.shape[:2])
+        crops.append(cv2.resize(photo[top : top + side, left : left + side], (48, 48), interpolation=cv2.INTER_AREA))
+    kinds = {"validation faces": [np.repeat(image, 3, axis=2) for image in images], "crops without a face": crops}
+    rows = [[name, len(given), sum(_passes(picture, finder) for picture in given)] for name, given in kinds.items()]
+    return table(["pictures of 48 px", "number", "taken for a face"], rows)
+
+
+def _passes(picture: Gray, finder: Detector) -> bool:
+    return faces.find(np.asarray(picture, np.uint8), finder)[0].score != 0.0
+
+
+if __name__ == "__main__":
+    main()
