@@ -2,7 +2,8 @@
 
 import pytest
 
-from mien.serving.backlog import MIB, UNKNOWN, Backlog, Job
+from mien.serving.backlog import UNKNOWN, Backlog, Job
+from mien.serving.limits import MIB
 
 
 class Worker:

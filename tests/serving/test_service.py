@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 
 from mien.emotions import EMOTIONS
 from mien.serving import openapi, schemas
-from mien.serving.requests import LIMITS, MIB
+from mien.serving.limits import MIB
+from mien.serving.requests import LIMITS
 
 MAX_BYTES = LIMITS.photo_mib * MIB
 

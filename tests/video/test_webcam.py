@@ -111,27 +111,26 @@ def test_pace_tells_frames_a_second_and_latency() -> None:
     assert str(pace) == "20 frames/s · 30 ms"
 
 
-def test_time_is_taken_from_the_clock_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts: list[str] = []
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written on the pictures that are shown."""
+    written: list[str] = []
 
     def keep(pixels: Pixels, text: str) -> Pixels:
-        texts.append(text)
+        written.append(text)
         return pixels
 
     monkeypatch.setattr(webcam, "caption", keep)
+    return written
+
+
+def test_time_is_taken_from_the_clock_given(texts: list[str]) -> None:
     ticks = itertools.count(step=0.02)
     watch(Camera(), FakeWindow("....q"), FakeMien(), now=lambda: next(ticks))
     assert texts[-1] == "25 frames/s · 20 ms"
 
 
-def test_a_camera_that_falls_silent_is_told_and_its_window_still_hears_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts: list[str] = []
-
-    def keep(pixels: Pixels, text: str) -> Pixels:
-        texts.append(text)
-        return pixels
-
-    monkeypatch.setattr(webcam, "caption", keep)
+def test_a_camera_that_falls_silent_is_told_and_its_window_still_hears_keys(texts: list[str]) -> None:
     ticks = itertools.count(step=0.3)
     watch(Camera(count=2), FakeWindow("........q"), FakeMien(), now=lambda: next(ticks))
     assert texts[-1] == webcam.NO_PICTURE

@@ -43,7 +43,7 @@ def report(params: Path, folder: Path, base: str | None, faces: bool) -> None:
 
     ended = outcome.observed()
     report.write(folder, ended, revisions.base(base), faces=faces)
-    click.echo(f"{ended.title}{refusing(ended)}. {ended.message}")
+    click.echo(f"{ended.title}{broken_rules(ended)}. {ended.message}")
     click.echo(f"The report is {folder / report.MARKDOWN} (and {report.HTML}).")
 
 
@@ -72,14 +72,16 @@ def retrain(params: Path, folder: Path, base: str | None, faces: bool, promote: 
 
     plan = retrain.Plan(folder, loaded.promote.model, promote, sync)
     ended = retrain.run(plan, revisions.base(base), faces=faces)
-    click.secho(f"\n{ended.title}{refusing(ended)} (exit code {ended.code}). ", bold=True, nl=False)
+    click.secho(f"\n{ended.title}{broken_rules(ended)} (exit code {ended.code}). ", bold=True, nl=False)
     click.echo(f"{ended.message}\n{outcome.next_step(ended)}\nThe report is {folder / 'report.md'}.")
     sys.exit(ended.code)
 
 
-def refusing(ended: "Outcome") -> str:
+def broken_rules(ended: "Outcome") -> str:
     """The rules of the gate that refused, for the headline."""
-    rules = [rule["rule"] for rule in ended.judgement.get("rules", ()) if not rule["passed"]]
+    from mien.registry.promotion_report import refusing
+
+    rules = refusing(ended.judgement.get("rules", ()))
     return f": {', '.join(rules)}" if ended.name == "refused" and rules else ""
 
 

@@ -114,8 +114,8 @@ def commit(folder: Path, message: str) -> None:
 def call(command: list[str], folder: Path) -> None:
     """Run a step in `folder`; its failure ends the command with the step's own message."""
     if subprocess.run(command, cwd=folder, env=environment(folder), check=False).returncode:
-        told = command[2:] if command[0] == sys.executable else command
-        raise MienError(f"`{' '.join(told)}` stopped in {folder}; the reason stands above.")
+        shown = command[2:] if command[0] == sys.executable else command
+        raise MienError(f"`{' '.join(shown)}` stopped in {folder}; the reason stands above.")
 
 
 def environment(folder: Path) -> dict[str, str]:

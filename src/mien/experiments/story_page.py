@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.files import read_json
+from mien.registry.promotion_report import refusing
 from mien.retraining import html_report
 from mien.retraining.outcome import TITLES
 from mien.retraining.report import JSON, cell
@@ -50,9 +51,9 @@ def _gate(content: Mapping[str, Any]) -> list[str]:
     rows = [
         f"| {one['rule']} | {'passed' if one['passed'] else '**refused**'} | {cell(one['message'])} |" for one in rules
     ]
-    refused = [one["rule"] for one in rules if not one["passed"]]
-    told = f"refused by {', '.join(refused)}" if refused else f"all {len(rules)} rules passed"
-    head = [f"<details{' open' if refused else ''}><summary>The gate: {told}</summary>", ""]
+    refused = refusing(rules)
+    verdict = f"refused by {', '.join(refused)}" if refused else f"all {len(rules)} rules passed"
+    head = [f"<details{' open' if refused else ''}><summary>The gate: {verdict}</summary>", ""]
     return [*head, "| rule | verdict | measured |", "| --- | --- | --- |", *rows, "", "</details>", ""] if rows else []
 
 

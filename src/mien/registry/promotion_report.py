@@ -1,6 +1,6 @@
 """What promotion.json and the promotion log hold of one judgement."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -56,9 +56,14 @@ def standing(challenger: Challenger, case: Case, log: Log, params: Params, finis
     return result | {"champion": champion, "log_entry": made[-1].number if made else None} | facts
 
 
+def refusing(rules: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the rules that a judgement broke."""
+    return [rule["rule"] for rule in rules if not rule["passed"]]
+
+
 def decision(result: Mapping[str, Any]) -> str:
     """What promotion.json decided, by which rules and why, in one line."""
-    refused = ", ".join(rule["rule"] for rule in result["rules"] if not rule["passed"])
+    refused = ", ".join(refusing(result["rules"]))
     champion = (result["champion"] or {}).get("version")
     if result["promoted"]:
         what = "Would be promoted" if result.get("judged_only") else "Promoted"

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MIB = 2**20
+from mien.serving.limits import MIB
+
 UNKNOWN = 0.02
 """Seconds that a request, or a MiB of photos, is taken for before any was measured."""
 WEIGHT = 0.2

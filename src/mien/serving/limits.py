@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mien.errors import MienError
 
+MIB = 2**20
 PREFIX = "MIEN_LIMIT_"
 
 

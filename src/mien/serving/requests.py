@@ -13,9 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from mien.errors import MienError
 from mien.inference.photos import TooLargeError, UnknownFormatError
 from mien.serving import limits
-
-MIB = 2**20
-
+from mien.serving.limits import MIB
 
 Setting = TypeVar("Setting")
 

@@ -19,11 +19,12 @@ from mien.inference import champion, first_use, predictor
 from mien.monitoring.recorder import recorder, settings
 from mien.serving import access, openapi, port, schemas, timings
 from mien.serving.backlog import Backlog
+from mien.serving.limits import MIB
 from mien.serving.load_shedding import LoadShedder
 from mien.serving.photo_service import PhotoService
 from mien.serving.prometheus import telemetry
 from mien.serving.request_id import RequestIds
-from mien.serving.requests import LIMITS, MIB, Crops, Photo, Photos, RefusedError, configured
+from mien.serving.requests import LIMITS, Crops, Photo, Photos, RefusedError, configured
 from mien.serving.site import site
 
 # BentoML reports each start to its maker. Its command line has read, and kept, the variable before it comes here.

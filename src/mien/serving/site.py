@@ -1,6 +1,7 @@
 """GET routes: the web page, the model card, the OpenAPI document, and a hint where a POST call is fetched."""
 
 import hashlib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mien.serving import openapi
-from mien.serving.access import Access
+from mien.serving.access import PATHS, Access
 from mien.serving.limits import Limits
 from mien.serving.requests import hint
 
@@ -25,7 +26,7 @@ FILES = {
     "/app/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/docs": ("docs.html", "text/html; charset=utf-8"),
 }
-FETCHED = {*FILES, "/", "/app/", "/model_info", "/docs.json", "/livez", "/readyz", "/healthz", "/metrics"}
+FETCHED = {"/model_info", *chain(*PATHS.values())}
 HEADERS = {
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "referrer-policy": "no-referrer",
