@@ -35,8 +35,8 @@ class FakeMien:
 
     card = SimpleNamespace(uncertain_below=0.5)
 
-    def __init__(self, champion: Path | None = None) -> None:
-        pass
+    def __init__(self, champion: Path | None = None, turned: bool = True) -> None:
+        assert not turned, "a video's faces are looked for upright, once a frame"
 
     def predict(self, pixels: Pixels) -> dict[str, Any]:
         gray = pixels[:, :, 1]
