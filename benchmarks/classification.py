@@ -69,12 +69,13 @@ def keras_model(path: Path) -> tuple[Classifier, Classifier]:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    from mien.learning import models, training
+    from mien.learning import models
+    from mien.learning.training import loop
 
     family = champion.read_card(champion.SHIPPED).family
     architecture, _ = load(Path(__file__).parents[1] / "params.yaml").training(family)
     network = models.build(architecture)
-    training.export(network, path)
+    loop.export(network, path)
     function = tf.function(lambda faces: network(faces, training=False))
     return lambda faces: network.predict(faces, verbose=0, batch_size=64), lambda faces: function(faces).numpy()
 

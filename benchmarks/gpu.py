@@ -14,10 +14,10 @@ import numpy as np
 from training import random_faces
 
 from mien.config.params import Architecture, Augmentation, Training
-from mien.learning import hardware, training
-from mien.learning.batches import Batches
-from mien.learning.cost import macs
-from mien.learning.training import Plan
+from mien.learning.training import hardware, loop
+from mien.learning.training.batches import Batches
+from mien.learning.training.cost import macs
+from mien.learning.training.loop import Plan
 
 WIDE = ((32, 32), (64, 64), (128, 128), (256, 256), (512,))
 NETWORKS = {
@@ -52,7 +52,7 @@ def main() -> None:
             print(f"| {name} | not measured: the time is over |", flush=True)
             continue
         plan = Plan.of(architecture, recipe, split, split.take(np.arange(512)), 7)
-        network, learner = training.compile_learner(plan)
+        network, learner = loop.compile_learner(plan)
         flops = 6 * macs(network)  # forward, and backward to weights and to inputs
         first, scanned = scan_speed(learner, plan, options.rounds)
         single = step_speed(learner, plan) if time.monotonic() < until else float("nan")
@@ -68,7 +68,7 @@ def main() -> None:
 
 def scan_speed(learner: keras.Model, plan: Plan, rounds: int) -> tuple[float, float]:
     """Seconds of the first epoch, and the median images/s of the others."""
-    epochs = training.scanned(learner, plan)
+    epochs = loop.scanned(learner, plan)
     seconds = []
     for epoch in range(rounds + 1):
         batches = Batches(plan.training, plan.recipe, plan.seed, epoch)

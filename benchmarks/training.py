@@ -17,9 +17,9 @@ from timing import table
 
 from mien.config.params import load
 from mien.data.dataset import Split
-from mien.learning import hardware, training
-from mien.learning.batches import Batches
-from mien.learning.normalisation import fused
+from mien.learning.training import hardware, loop
+from mien.learning.training.batches import Batches
+from mien.learning.training.normalisation import fused
 
 STRETCHES, BATCHES = 5, 4
 
@@ -31,21 +31,21 @@ def main() -> None:
     print(f"{hardware.describe()['processor']}, {hardware.describe()['cores']} cores, {hardware.precision('auto')}")
     rows = []
     for name in params.families:
-        plan = training.Plan.of(*params.training(name), split, split, params.seed)
-        ways = [compiled(plan, tta) for tta in (fused, lambda network: network)]
+        plan = loop.Plan.of(*params.training(name), split, split, params.seed)
+        ways = [compiled(plan, fuse) for fuse in (fused, lambda network: network)]
         batches = Batches(split, plan.recipe, params.seed, 0)
         # Both ways in turn; the first stretch of each traces its graph.
-        speeds = np.array([[stretch(tta, batches) for tta in ways] for _ in range(STRETCHES + 1)][1:])
+        speeds = np.array([[stretch(learner, batches) for learner in ways] for _ in range(STRETCHES + 1)][1:])
         ours, keras_own = np.median(speeds, axis=0)
         result = [f"{ours:.0f}", f"{speeds[:, 0].min():.0f} to {speeds[:, 0].max():.0f}", f"{keras_own:.0f}"]
         rows.append([name, f"{ways[0].count_params():,}", plan.recipe.batch_size, *result, f"{ours / keras_own:.2f}×"])
     print(table(["family", "parameters", "batch", "images/s", "range", "with Keras' batch norm", "ratio"], rows))
 
 
-def compiled(plan: training.Plan, tta: Callable[[keras.Model], keras.Model]) -> keras.Model:
-    """A learner whose batch normalisation is as `way` leaves it."""
-    with patch.object(training, "fused", tta):
-        return training.compile_learner(plan)[1]
+def compiled(plan: loop.Plan, fuse: Callable[[keras.Model], keras.Model]) -> keras.Model:
+    """A learner whose batch normalisation is as `fuse` leaves it."""
+    with patch.object(loop, "fused", fuse):
+        return loop.compile_learner(plan)[1]
 
 
 def stretch(learner: keras.Model, batches: Batches) -> float:

@@ -14,7 +14,7 @@ import pytest
 from mien.config.params import Family, Params
 from mien.errors import MienError
 from mien.files import write_json
-from mien.learning import training
+from mien.learning.training import loop
 from mien.registry import metrics_outbox
 from mien.registry.tracking.store import connect
 from mien.stages import train, tune
@@ -124,13 +124,13 @@ def after_epoch(number: int, act: Callable[[], None], monkeypatch: pytest.Monkey
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The epochs that are trained from now on."""
     epochs: list[int] = []
-    fit = training._fit_epoch
+    fit = loop._fit_epoch
 
     def counted(learner: Any, plan: Any, state: Any, *rest: Any) -> dict[str, float]:
         epochs.append(state.epoch + 1)
         return fit(learner, plan, state, *rest)
 
-    monkeypatch.setattr(training, "_fit_epoch", counted)
+    monkeypatch.setattr(loop, "_fit_epoch", counted)
     return epochs
 
 

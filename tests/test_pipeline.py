@@ -49,6 +49,7 @@ def test_a_stages_own_code_is_among_its_dependencies(stages: dict[str, Any]) -> 
         assert body["cmd"].startswith(f"mien {verb} ")
 
 
+NETWORK = "${item.model.network}"
 TRACKING = {"mien.registry": "tracks what the stage did; no result is read from it"}
 NO_RESULT = {
     stage: {"mien.errors": "texts of errors", **(TRACKING if stage in ("tune", "train") else {})}
@@ -101,7 +102,7 @@ def test_a_stage_depends_on_every_module_that_can_change_what_it_writes(stages: 
     ("stage", "taken", "named"),
     [
         ("train", "src/mien/data/dataset.py", "src/mien/data/dataset.py"),
-        ("train", "src/mien/learning", "src/mien/learning/training.py"),
+        ("train", "src/mien/learning/training", "src/mien/learning/training/loop.py"),
         ("validate", "src/mien/data/quality", "src/mien/data/quality/learnt_profile.py"),
         ("evaluate", "src/mien/config", "src/mien/config/params.py"),
         ("promote", "src/mien/inference/calibration.py", "src/mien/inference/calibration.py"),
@@ -124,7 +125,7 @@ def test_package_depends_on_the_code_that_the_bento_carries(stages: dict[str, An
 def test_every_source_file_named_in_dvc_yaml_exists(stages: dict[str, Any]) -> None:
     for stage in stages.values():
         for path in stage.get("do", stage)["deps"]:
-            assert "src/" not in path or (ROOT / path).exists(), path
+            assert "src/" not in path or (ROOT / path.replace(NETWORK, "cnn")).exists(), path
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,21 @@ def test_a_changed_family_reruns_itself_and_what_depends_on_it(project: Path, tm
     assert ran(dvc(folder, "repro")) == {"tune@vgg16", "train@vgg16", "evaluate", "promote", "package"}
 
 
+@pytest.mark.parametrize(
+    ("file", "rerun"),
+    [("resnet50.py", {"tune@resnet50", "train@resnet50"}), ("mobilenet.py", set())],
+    ids=["changed", "new"],
+)
+def test_a_networks_file_reruns_its_own_families_alone(
+    project: Path, tmp_path: Path, file: str, rerun: set[str]
+) -> None:
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder)
+    with (folder / "src/mien/learning/models" / file).open("a") as source:
+        source.write("# changed")
+    assert {name for name in ran(dvc(folder, "repro")) if "@" in name} == rerun
+
+
 def test_a_changed_threshold_trains_nothing(project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "p"
     shutil.copytree(project, folder)
@@ -192,7 +208,7 @@ def test_a_student_is_trained_again_when_one_of_its_teachers_is(project: Path, t
     tree = yaml.safe_load((folder / "params.yaml").read_text())
     teachers = ["cnn", "vgg16", "cnn", "cnn", "cnn"]
     assert len(teachers) == TEACHERS
-    tree["students"] = {"small": {"model": {}, "train": {}, "distil": {"teachers": teachers}}}
+    tree["students"] = {"small": {"model": {"network": "cnn"}, "train": {}, "distil": {"teachers": teachers}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     judged = {"evaluate", "promote", "package"}
     assert ran(dvc(folder, "repro")) == {"distil@small"} | judged

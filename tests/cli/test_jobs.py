@@ -20,7 +20,7 @@ def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(prepared, "data/prepared")
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     recipe = {"epochs": 1, "restart": 0, "max_rows": 140, "batch_size": 32, "precision": "float32"}
-    tree |= {"families": {"cnn": {"model": {"blocks": [[8]]}, "train": recipe}}, "students": {}}
+    tree |= {"families": {"cnn": {"model": {"network": "cnn", "blocks": [[8]]}, "train": recipe}}, "students": {}}
     tree["evaluate"]["ensembles"] = {}
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     return tmp_path

@@ -110,7 +110,9 @@ def test_a_machine_without_this_projects_packages_trains_and_home_records_it_wit
 
     taken, refused = portable.take(folder, [], small, Home())
     assert ([job.name for job in taken], refused) == (["cnn", "pupil", "wider"], [])
-    monkeypatch.setattr("mien.learning.training.compile_learner", lambda *_: pytest.fail("nothing is trained here"))
+    monkeypatch.setattr(
+        "mien.learning.training.loop.compile_learner", lambda *_: pytest.fail("nothing is trained here")
+    )
     for name in ("cnn", "wider", "pupil"):
         report = run_train(name, small)
         assert report["hardware"]["backend"] == "jax"

@@ -41,8 +41,8 @@ def test_one_recipe_can_stand_once_for_several_seeds(tmp_path: Path) -> None:
     del tree["families"], tree["students"]
     tree["evaluate"]["ensembles"] = {}
     families = """families:
-  cnn: {model: &cnn {blocks: [[8]], dropout: 0.3}, train: &recipe {epochs: 3}}
-  cnn_8: {model: {<<: *cnn, network: cnn}, train: *recipe, seed: 8}
+  cnn: {model: &cnn {network: cnn, blocks: [[8]], dropout: 0.3}, train: &recipe {epochs: 3}}
+  cnn_8: {model: *cnn, train: *recipe, seed: 8}
 students: {}
 """
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree) + families)
@@ -75,13 +75,6 @@ def test_chosen_values_are_laid_over_the_familys_block(params: Params) -> None:
     assert (recipe.learning_rate, architecture.dropout) == (0.011, 0.45)
 
 
-def test_the_network_is_the_familys_own_name_unless_it_names_another(tmp_path: Path) -> None:
-    changes = {"families": {"plain": {"model": {"network": "cnn", "blocks": [[8]]}, "train": {}, "search": {}}}}
-    loaded = load(changed(tmp_path, changes))
-    assert loaded.training("vgg16")[0].network == "vgg16"
-    assert loaded.training("plain")[0].network == "cnn"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -92,6 +85,8 @@ def test_the_network_is_the_familys_own_name_unless_it_names_another(tmp_path: P
         ({"train": {"augmentation": {"flip": "yes please"}}}, "train.augmentation.flip"),
         ({"families": {"cnn": {"model": {"blocks": 3}}}}, "families.cnn.model.blocks is 3, expected a list"),
         ({"families": {"cnn": {"model": {"dropout": 1.5}}}}, "families.cnn.model.dropout is 1.5"),
+        ({"families": {"new": {"model": {}, "train": {}}}}, "Missing key families.new.model.network"),
+        ({"families": {"cnn": {"search": {"model.options.a.b": {"low": 1}}}}}, "families.cnn.search has 'model.opt"),
         ({"families": {"cnn": {"train": {"epchs": 1}}}}, "Unknown key families.cnn.train.epchs"),
         ({"families": {"cnn": {"search": {"train.rate": {"low": 1}}}}}, "families.cnn.search has 'train.rate'"),
         ({"seed": None}, "seed is None, expected a whole number"),
@@ -102,7 +97,10 @@ def test_the_network_is_the_familys_own_name_unless_it_names_another(tmp_path: P
         ({"package": {"tta": "five"}}, "package.tta is 'five', expected one of none, flip, ten_crop, multi_scale"),
         ({"families": {"cnn": {"seed": -1}}}, "families.cnn.seed is -1, expected a number at least 0"),
         ({"families": {"cnn": {"distil": {"teachers": ["vgg16"] * 5}}}}, "families.cnn is a student"),
-        ({"students": {"small": {"model": {}, "train": {}}}}, "students.small needs distil: with its teachers"),
+        (
+            {"students": {"small": {"model": {"network": "cnn"}, "train": {}}}},
+            "students.small needs distil: with its teachers",
+        ),
         ({"students": {"small": STUDENT | {"distil": {"teachers": ["cnn"]}}}}, "teachers is ['cnn'], expected 5 names"),
         ({"students": {"small": STUDENT | {"distil": {"teachers": ["cnn"] * 4 + ["small"]}}}}, "expected 5 names"),
         (
@@ -118,6 +116,29 @@ def test_the_network_is_the_familys_own_name_unless_it_names_another(tmp_path: P
 )
 def test_a_key_that_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(MienError, match=re.escape(message)):
+        load(changed(tmp_path, changes))
+
+
+def test_one_message_names_all_that_does_not_fit(tmp_path: Path) -> None:
+    changes = {
+        "seed": -1,
+        "train": {"epoch": 3, "batch_size": "many"},
+        "families": {"cnn": {"model": {"dropout": 2}}, "vgg16": {"model": {"width": 9}}},
+    }
+    with pytest.raises(MienError) as caught:
+        load(changed(tmp_path, changes))
+    named = ["seed", "train.epoch", "train.batch_size", "families.cnn.model.dropout", "families.vgg16.model.width"]
+    assert all(name in str(caught.value) for name in named)
+    assert len(str(caught.value).splitlines()) == len(named)
+
+
+def test_families_students_and_ensembles_that_do_not_fit_are_named_together(tmp_path: Path) -> None:
+    changes = {
+        "families": {"cnn": {"train": {"epchs": 1}}},
+        "students": {"small": STUDENT | {"distil": {"teachers": ["vgg"] * 5}}},
+        "evaluate": {"ensembles": {"two": ["cnn", "vgg"]}},
+    }
+    with pytest.raises(MienError, match=r"(?s)families\.cnn\.train.*students\.small.*ensembles\.two"):
         load(changed(tmp_path, changes))
 
 

@@ -16,7 +16,7 @@ from mien.experiments import baselines, comparison, demo
 from mien.experiments.demo import overlaid
 from mien.files import read_json
 from mien.learning import models
-from mien.learning.training import Plan, train
+from mien.learning.training.loop import Plan, train
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = yaml.safe_load((ROOT / baselines.OVERLAY).read_text())

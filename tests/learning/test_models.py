@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.config.params import Architecture, Params
+from mien.config.params import Architecture, Dimension, Params
 from mien.errors import MienError
 from mien.learning import models
 from mien.learning.models import backbone
@@ -27,7 +27,7 @@ def faces(n: int) -> Any:
 
 
 def test_every_network_has_a_block_in_params(params: Params) -> None:
-    assert sorted({family.model.network or name for name, family in params.families.items()}) == models.names()
+    assert sorted({family.model.network for family in params.families.values()}) == models.names()
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -97,6 +97,8 @@ def test_parameters_alone_express_the_plain_networks(architecture: Architecture,
     ("architecture", "message"),
     [
         (Architecture(network="vgg19"), "Unknown network 'vgg19': learning/models has cnn"),
+        (Architecture(network="resnet50", options={"stem_strides": 3}), r"model.options.stem_strides is 3, .* 1, 2"),
+        (Architecture(network="cnn", options={"depth": 3}), "Unknown key model.options.depth: nothing is expected"),
         (Architecture(network="cnn"), "cnn needs model.blocks"),
         (Architecture(network="cnn", blocks=((8,),), weights="imagenet"), "set weights: null for cnn"),
         (Architecture(network="vgg16", blocks=((8,),)), "vgg16 has its own blocks"),
@@ -106,6 +108,32 @@ def test_parameters_alone_express_the_plain_networks(architecture: Architecture,
 def test_what_cannot_be_built_says_why(architecture: Architecture, message: str) -> None:
     with pytest.raises(MienError, match=message):
         models.build(architecture)
+
+
+def test_a_network_has_hyperparameters_of_its_own() -> None:
+    shapes = [
+        models.build(small("resnet50", options={"stem_strides": strides})).layers[-3].input.shape[1:3]
+        for strides in (1, 2)
+    ]
+    assert shapes == [(6, 6), (3, 3)]
+
+
+def test_options_and_networks_that_are_none_are_named_together_and_at_once(params: Params) -> None:
+    block = params.family("resnet50")
+    wrong = {
+        "a": replace(block, model=Architecture("vgg19")),
+        "b": replace(block, model=Architecture("resnet50", options={"stem": 1})),
+        "c": replace(block, search={"model.options.depth": Dimension(low=1, high=2)}),
+        "d": replace(block, search={"model.options.stem_strides": Dimension(choices=(1, 2))}),
+    }
+    with pytest.raises(MienError) as caught:
+        models.check(replace(params, families=wrong, students={}))
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "Unknown network 'vgg19'",
+        "Unknown key families.b.model.options.stem",
+        "families.c.search has model.options.depth, which resnet50 does not have.",
+    ]
+    models.check(replace(params, families=wrong), ("d",))
 
 
 def test_pretrained_weights_that_cannot_be_loaded_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

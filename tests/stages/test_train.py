@@ -12,7 +12,7 @@ from mien.errors import MienError
 from mien.evaluation.metrics import accuracy
 from mien.files import write_json
 from mien.inference.runtime import Runtime
-from mien.learning.distillation import weights_digest
+from mien.learning.training.distillation import weights_digest
 from mien.registry.tracking.store import tracking_uri
 from mien.stages import train
 

@@ -8,6 +8,7 @@ import click
 from mien.cli.terminal import print_error
 from mien.config.params import load
 from mien.errors import MienError
+from mien.learning import models
 
 FOLDER = click.argument("folder", metavar="JOBS", type=click.Path(path_type=Path))
 FAMILIES = click.argument("families", metavar="[FAMILY]...", nargs=-1)
@@ -25,8 +26,9 @@ def jobs() -> None:
 def write(params: Path, folder: Path, families: tuple[str, ...]) -> None:
     """Write the trainings of FAMILYs (all, if none is named) with faces and code to the folder JOBS."""
     loaded = load(params)
+    models.check(loaded, families)
     from mien.cluster import jobs as portable
-    from mien.learning import hardware
+    from mien.learning.training import hardware
 
     hardware.start()
     made = portable.write(folder, families, loaded, portable.Home())
@@ -72,7 +74,7 @@ def take(params: Path, folder: Path, families: tuple[str, ...]) -> None:
     """
     loaded = load(params)
     from mien.cluster import jobs as portable
-    from mien.learning import hardware
+    from mien.learning.training import hardware
 
     hardware.start()
     taken, refused = portable.take(folder, families, loaded, portable.Home())

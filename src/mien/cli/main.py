@@ -22,6 +22,7 @@ from mien.config.params import load
 from mien.errors import MienError
 from mien.experiments import own_folder
 from mien.files import alone_in
+from mien.learning import models
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
@@ -126,7 +127,7 @@ def validate(params: Path, /, prepared: Path, learn: Path | None, about: str, **
 def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -> None:
     """Search FAMILY's hyperparameters with Optuna."""
     loaded = load(params)
-    loaded.family(family)
+    models.check(loaded, (family,))
     # Optuna logs a failed trial as a traceback; the command reports it in one sentence.
     logging.getLogger("optuna.study._optimize").setLevel(logging.ERROR)
     from mien.stages import tune as stage
@@ -147,9 +148,10 @@ def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -
 def train(params: Path, /, family: str, tuned: Path | None, metrics: Path | None, **paths: Path) -> None:
     """Train FAMILY, or a student, with its best hyperparameters and export it to ONNX."""
     loaded = load(params)
+    models.check(loaded, (family,))
     if not tuned and not loaded.family(family).distil:
         raise MienError(f"{family} is no student: pass --tuned, the report that `mien tune {family}` writes.")
-    from mien.learning import hardware
+    from mien.learning.training import hardware
 
     hardware.start()
     from mien.stages import train as stage

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,12 +97,12 @@ class Training:
 class Architecture:
     """Network hyperparameters, the same for every model family.
 
-    network names the module in learning/models, the family's own name where left out; blocks (cnn only) lists the
-    filters of each block's convolutions, with pooling between blocks; width scales every channel count; l2 is one
-    number or one per block; weights is `imagenet` or null.
+    network names the module in learning/models; blocks (cnn only) lists the filters of each block's convolutions, with
+    pooling between blocks; width scales every channel count; l2 is one number or one per block; weights is `imagenet`
+    or null; options are hyperparameters of this network alone, which its module declares and `models.check` checks.
     """
 
-    network: str = ""
+    network: str
     input_size: Annotated[int, between(16, 512)] = 48
     weights: Literal["imagenet"] | None = None
     width: Annotated[float, between(0.01, 4)] = 1.0
@@ -113,15 +113,17 @@ class Architecture:
     dense: tuple[int, ...] = ()
     dropout: Annotated[float, between(0, 0.95)] = 0.0
     l2: float | tuple[float, ...] = 0.0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One searched parameter: an interval or a list of choices."""
+    """One searched parameter: an interval, of whole numbers where `integer` is set, or a list of choices."""
 
     low: float | None = None
     high: float | None = None
     log: bool = False
+    integer: bool = False
     choices: tuple[float | str, ...] = ()
 
 
@@ -261,8 +263,7 @@ class Params:
         """Network and recipe of a family: `train:`, overridden by the family's block, then by `chosen` dotted keys."""
         family = self.family(name)
         recipe = merge(dataclasses.asdict(self.train), family.train)
-        model = dataclasses.asdict(family.model)
-        tree: dict[str, Any] = {"model": {**model, "network": model["network"] or name}, "train": recipe}
+        tree: dict[str, Any] = {"model": dataclasses.asdict(family.model), "train": recipe}
         for key, value in (chosen or {}).items():
             tree = merge(tree, _nest(key, value))
         place = f"families.{name}"
@@ -281,12 +282,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
     except yaml.YAMLError as error:
         raise MienError(f"{path} is not valid YAML: {error}") from None
     params = build(Params, tree, "")
-    for name, family in params.candidates.items():
-        params.training(name)
-        for key in family.search:
-            _check_key(key, f"families.{name}.search")
-    _check_students(params)
-    _check_ensembles(params)
+    faults = [*_family_faults(params), *_student_faults(params), *_ensemble_faults(params)]
+    if faults:
+        raise MienError("\n".join(faults))
     return params
 
 
@@ -299,46 +297,59 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _check_students(params: Params) -> None:
+def _family_faults(params: Params) -> Iterator[str]:
+    for name, family in params.candidates.items():
+        try:
+            params.training(name)
+        except MienError as error:
+            yield str(error)
+        for key in family.search:
+            if not _is_hyperparameter(key):
+                yield (
+                    f"families.{name}.search has {key!r}, expected a dotted key such as train.learning_rate or "
+                    "model.dropout."
+                )
+
+
+def _student_faults(params: Params) -> Iterator[str]:
     for name, family in params.families.items():
         if family.distil or name in params.students:
-            raise MienError(
-                f"families.{name} is a student, or is named like one. What has distil: stands in students:."
-            )
+            yield f"families.{name} is a student, or is named like one. What has distil: stands in students:."
     known = list(params.families)  # and the students above
     for name, student in params.students.items():
         if not student.distil or student.search:
-            raise MienError(f"students.{name} needs distil: with its teachers, and no search: tune a family instead.")
+            yield f"students.{name} needs distil: with its teachers, and no search: tune a family instead."
+            continue
         teachers = student.distil.teachers
         if len(teachers) != TEACHERS or not set(teachers) <= set(known):
-            raise MienError(
+            yield (
                 f"students.{name}.distil.teachers is {list(teachers)}, expected {TEACHERS} names out of "
                 f"{', '.join(known)}. A name may stand again to fill the places; it counts once."
             )
         if student.distil.start not in {None, *teachers}:
-            raise MienError(
-                f"students.{name}.distil.start is {student.distil.start!r}, expected one of its teachers or null."
-            )
+            yield f"students.{name}.distil.start is {student.distil.start!r}, expected one of its teachers or null."
         known.append(name)
 
 
-def _check_ensembles(params: Params) -> None:
+def _ensemble_faults(params: Params) -> Iterator[str]:
     for name, members in params.evaluate.ensembles.items():
         if len(set(members)) < len(members) or len(members) == 1 or not set(members) <= set(params.candidates):
-            raise MienError(
+            yield (
                 f"evaluate.ensembles.{name} is {list(members)}, expected different names, at least two, out of "
                 f"{', '.join(params.candidates)}."
             )
 
 
-def _check_key(key: str, place: str) -> None:
-    parts = key.split(".")
-    cls: Any = {"model": Architecture, "train": Training}.get(parts[0])
-    for part in parts[1:]:
+def _is_hyperparameter(key: str) -> bool:
+    """Whether a dotted key names a field of Architecture or Training, or an option that a network may declare."""
+    head, *rest = key.split(".")
+    cls: Any = {"model": Architecture, "train": Training}.get(head)
+    for number, part in enumerate(rest):
+        if typing.get_origin(cls) is Mapping:
+            return number == len(rest) - 1
         hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
         cls = hints.get(part)
-    if cls is None or len(parts) == 1:
-        raise MienError(f"{place} has {key!r}, expected a dotted key such as train.learning_rate or model.dropout.")
+    return cls is not None and bool(rest)
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:

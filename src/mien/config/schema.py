@@ -3,7 +3,8 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -26,21 +27,32 @@ def between(low: float, high: float = float("inf")) -> Range:
 
 
 def build(cls: type[T], tree: Any, place: str) -> T:
-    """Build the dataclass `cls` from parsed YAML; raises MienError with the dotted key of what does not fit."""
+    """Build the dataclass `cls` from parsed YAML; raises MienError with a line for each key that does not fit."""
     if not isinstance(tree, Mapping):
         raise MienError(f"{place or 'params.yaml'} is {tree!r}, expected a mapping with keys {_names(cls)}.")
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {spec.name: spec for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in tree:
-        if key not in fields:
-            raise MienError(f"Unknown key {_join(place, key)}: expected one of {_names(cls)}.")
+    known = f"expected one of {_names(cls)}" if fields else "nothing is expected here"
+    faults = [f"Unknown key {_join(place, key)}: {known}." for key in tree if key not in fields]
     values = {}
     for name, spec in fields.items():
         if name in tree:
-            values[name] = _convert(hints[name], tree[name], _join(place, name))
+            with _noted(faults):
+                values[name] = _convert(hints[name], tree[name], _join(place, name))
         elif spec.default is spec.default_factory is dataclasses.MISSING:
-            raise MienError(f"Missing key {_join(place, name)} in params.yaml.")
+            faults.append(f"Missing key {_join(place, name)} in params.yaml.")
+    if faults:
+        raise MienError("\n".join(faults))
     return cls(**values)
+
+
+@contextmanager
+def _noted(faults: list[str]) -> Iterator[None]:
+    """Notes a MienError and goes on, so that one message tells of all."""
+    try:
+        yield
+    except MienError as error:
+        faults.append(str(error))
 
 
 def _convert(hint: Any, value: Any, place: str) -> Any:
@@ -54,8 +66,18 @@ def _convert(hint: Any, value: Any, place: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_convert(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value))
     if origin is Mapping and isinstance(value, Mapping):
-        return {str(key): _convert(arguments[1], item, _join(place, key)) for key, item in value.items()}
+        return _convert_mapping(arguments[1], value, place)
     return _convert_scalar(hint, value, place)
+
+
+def _convert_mapping(hint: Any, tree: Mapping[Any, Any], place: str) -> dict[str, Any]:
+    values, faults = {}, list[str]()
+    for key, item in tree.items():
+        with _noted(faults):
+            values[str(key)] = _convert(hint, item, _join(place, key))
+    if faults:
+        raise MienError("\n".join(faults))
+    return values
 
 
 def _convert_scalar(hint: Any, value: Any, place: str) -> Any:

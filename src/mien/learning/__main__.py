@@ -48,7 +48,7 @@ def _train(options: argparse.Namespace, until: float) -> int:
     if unknown := set(options.only) - known:
         raise MienError(f"{options.jobs} has no job {', '.join(sorted(unknown))}, but {', '.join(sorted(known))}.")
     os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or _backend()
-    from mien.learning import hardware
+    from mien.learning.training import hardware
 
     hardware.start()
     from mien.learning.worker import Worker

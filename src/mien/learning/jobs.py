@@ -27,7 +27,7 @@ from mien.files import read_json, replacing, write_file, write_json
 if TYPE_CHECKING:
     import keras
 
-    from mien.learning.training import Plan
+    from mien.learning.training.loop import Plan
 
 FACES, PLAN, STATE, WEIGHTS = "faces.npz", "plan.json", "state.json", "weights.npz"
 
@@ -88,8 +88,8 @@ class Job:
 
     def plan(self, faces: Faces) -> "Plan":
         """The plan on these faces; of a student whose teachers stand beside it, finished."""
-        from mien.learning.distillation import Teachers
-        from mien.learning.training import Plan
+        from mien.learning.training.distillation import Teachers
+        from mien.learning.training.loop import Plan
 
         teachers = None
         if self.distil:

@@ -126,6 +126,8 @@ def _draw(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
         return trial.suggest_categorical(key, dimension.choices)
     if dimension.low is None or dimension.high is None or dimension.low > dimension.high:
         raise MienError(f"search {key}: give low and high (low ≤ high), or a list of choices.")
+    if dimension.integer:
+        return trial.suggest_int(key, int(dimension.low), int(dimension.high), log=dimension.log)
     return trial.suggest_float(key, dimension.low, dimension.high, log=dimension.log)
 
 

@@ -20,7 +20,7 @@ from mien.learning import jobs
 from mien.learning.jobs import Faces, Job
 
 if TYPE_CHECKING:
-    from mien.learning.training import Plan, Result
+    from mien.learning.training.loop import Plan, Result
 
 POLL = 2.0
 """Seconds between looks at a folder whose remaining jobs wait for teachers that other workers train."""
@@ -71,7 +71,7 @@ class Worker:
         return True
 
     def _train(self, job: Job, plan: "Plan") -> None:
-        from mien.learning.training import in_float32, train
+        from mien.learning.training.loop import in_float32, train
 
         ended = time.monotonic()
 
@@ -90,7 +90,7 @@ class Worker:
 
     def _finish(self, job: Job, plan: "Plan", result: "Result") -> None:
         """Write the weights, and then into the state what they are known by."""
-        from mien.learning.training import predict
+        from mien.learning.training.loop import predict
 
         weights, labels = result.network.get_weights(), plan.validation.labels
         scored = {"validation_accuracy": float(accuracy(labels, predict(result.network, plan.validation).argmax(1)))}

@@ -17,10 +17,10 @@ from mien.evaluation import headline
 from mien.evaluation.metrics import accuracy, macro_f1, uar
 from mien.files import read_json, write_file, write_json
 from mien.inference.runtime import Runtime
-from mien.learning.checkpoints import State
-from mien.learning.cost import macs
-from mien.learning.distillation import Teachers
-from mien.learning.training import Plan, Result, export, in_float32, predict, train
+from mien.learning.training.checkpoints import State
+from mien.learning.training.cost import macs
+from mien.learning.training.distillation import Teachers
+from mien.learning.training.loop import Plan, Result, export, in_float32, predict, train
 from mien.registry import tracking
 
 PARITY = 1e-3

@@ -10,11 +10,12 @@ from mien.config.params import Params
 from mien.data.dataset import read_info, read_split
 from mien.evaluation import charts
 from mien.files import write_json
-from mien.learning import hardware, search
+from mien.learning import models, search
+from mien.learning.training import hardware
 from mien.registry import tracking
 
 if TYPE_CHECKING:
-    from mien.learning.training import Plan
+    from mien.learning.training.loop import Plan
 
 METRIC = "val_macro_f1"
 
@@ -73,7 +74,7 @@ def draw(trials: Sequence[Mapping[str, Any]], weights: Mapping[str, float], fami
 
 
 def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
-    from mien.learning.training import Plan
+    from mien.learning.training.loop import Plan
 
     architecture, recipe = params.training(family, values)
     short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
@@ -82,7 +83,7 @@ def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
 
 def _try(trial: search.Trial, plan: "Plan", child: tracking.Run) -> float:
     """Train shortly; the last epoch's score counts, because that is what a longer training builds on."""
-    from mien.learning.training import train
+    from mien.learning.training.loop import train
 
     child.log_params(trial.values)
     scores = []
@@ -103,6 +104,7 @@ def _start(family: str, params: Params) -> dict[str, Any]:
     """The values of the searched keys in params.yaml."""
     architecture, recipe = params.training(family)
     tree: Any = {"model": dataclasses.asdict(architecture), "train": dataclasses.asdict(recipe)}
+    tree["model"]["options"] = dataclasses.asdict(models.options(architecture.network, architecture.options))
     values = {}
     for key in params.family(family).search:
         value = tree

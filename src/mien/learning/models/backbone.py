@@ -14,11 +14,15 @@ MAPS = 4
 
 
 class Network(Protocol):
-    """Interface of a network module in learning/models."""
+    """Interface of a network module in learning/models.
+
+    A module with hyperparameters of its own declares them as a frozen dataclass `Options`, whose defaults stand where
+    `model.options` names none; `features` gets it filled in.
+    """
 
     PRETRAINED: str
 
-    def features(self, x: Tensor, architecture: Architecture) -> Tensor:
+    def features(self, x: Tensor, architecture: Architecture, options: Any) -> Tensor:
         """Feature maps of normalised faces."""
         ...
 

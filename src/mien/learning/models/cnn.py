@@ -1,5 +1,7 @@
 """A plain convolutional network whose blocks are set in params.yaml."""
 
+from typing import Any
+
 from mien.config.params import Architecture
 from mien.errors import MienError
 from mien.learning.models.backbone import Tensor, conv_blocks
@@ -7,7 +9,7 @@ from mien.learning.models.backbone import Tensor, conv_blocks
 PRETRAINED = ""
 
 
-def features(x: Tensor, architecture: Architecture) -> Tensor:
+def features(x: Tensor, architecture: Architecture, _options: Any) -> Tensor:
     """Blocks of 3×3 convolutions, max-pooled."""
     if not architecture.blocks:
         raise MienError("cnn needs model.blocks, for example [[32], [64], [128, 128]]: filters block by block.")

@@ -1,5 +1,8 @@
 """EfficientNet-B0 (Tan & Le 2019) with strides for small faces."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 from mien.config.params import Architecture
 from mien.learning.models.backbone import Tensor, channels, refuse_blocks
 
@@ -17,10 +20,17 @@ STAGES = (
 )
 
 
-def features(x: Tensor, architecture: Architecture) -> Tensor:
+@dataclass(frozen=True)
+class Options:
+    """Strides of the first convolution: 1 keeps a small face's detail for four times the arithmetic."""
+
+    stem_strides: Literal[1, 2] = 2
+
+
+def features(x: Tensor, architecture: Architecture, options: Options) -> Tensor:
     """Sixteen inverted bottlenecks with squeeze-and-excitation, then a 1×1 convolution to 1280 channels."""
     refuse_blocks(architecture)
-    x = swish_conv(x, channels(32, architecture.width), 3, 2)
+    x = swish_conv(x, channels(32, architecture.width), 3, options.stem_strides)
     for expansion, filters, depth, stride, kernel in STAGES:
         for block in range(depth):
             x = inverted(x, expansion, channels(filters, architecture.width), 1 if block else stride, kernel)

@@ -1,5 +1,8 @@
 """ResNet-50 (He et al. 2016) with a stem for small faces."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 from mien.config.params import Architecture
 from mien.learning.models.backbone import Tensor, channels, conv, refuse_blocks
 
@@ -8,14 +11,21 @@ PRETRAINED = "ResNet50"
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 
 
-def features(x: Tensor, architecture: Architecture) -> Tensor:
+@dataclass(frozen=True)
+class Options:
+    """Strides of the first convolution: 1 keeps a small face's detail for four times the arithmetic."""
+
+    stem_strides: Literal[1, 2] = 2
+
+
+def features(x: Tensor, architecture: Architecture, options: Options) -> Tensor:
     """Sixteen bottlenecks in four stages.
 
     The paper's stem and pooling shrink an image 4-fold before the first block; a 48 px face is shrunk 2-fold, so that
     it ends as 3×3 and not as 2×2.
     """
     refuse_blocks(architecture)
-    x = conv(x, channels(64, architecture.width), strides=2)
+    x = conv(x, channels(64, architecture.width), strides=options.stem_strides)
     for stage, (filters, depth) in enumerate(STAGES):
         for block in range(depth):
             x = bottleneck(x, channels(filters, architecture.width), 2 if stage and not block else 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien.config.params import Augmentation
-from mien.learning.augmentation import Augment
+from mien.learning.training.augmentation import Augment
 
 
 def faces(n: int = 64) -> Any:

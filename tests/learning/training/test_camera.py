@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mien.config.params import Augmentation, Effect
-from mien.learning.camera import CameraEffects
+from mien.learning.training.camera import CameraEffects
 
 ALWAYS: dict[str, Any] = {
     "blur": Effect(1, 2),

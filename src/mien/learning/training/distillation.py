@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.config.params import DistillationRecipe
 from mien.errors import MienError
-from mien.learning.normalisation import fused
+from mien.learning.training.normalisation import fused
 
 Tensor = Any
 

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from mien.config.params import Architecture
-from mien.learning import hardware, models
-from mien.learning.normalisation import BatchNormalization, fused
+from mien.learning import models
+from mien.learning.training import hardware
+from mien.learning.training.normalisation import BatchNormalization, fused
 
 KERAS = keras.layers.BatchNormalization
 MAPS = np.random.default_rng(0).normal(3, 2, (8, 6, 6, 16)).astype(np.float32)

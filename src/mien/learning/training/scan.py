@@ -8,7 +8,7 @@ from keras import ops
 
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
-from mien.learning.batches import Batches
+from mien.learning.training.batches import Batches
 
 State = tuple[list[Any], ...]
 """Values of the trainable, the other and the optimiser's variables."""

@@ -14,13 +14,14 @@ import pytest
 from mien.config.params import Architecture, Augmentation, DistillationRecipe, Training
 from mien.data.dataset import Split
 from mien.errors import MienError
-from mien.learning import hardware, models, training
-from mien.learning.batches import Batches
-from mien.learning.checkpoints import State
-from mien.learning.cost import macs
-from mien.learning.distillation import DistillationLoss, Teachers
-from mien.learning.optimizers import optimizer, plateau, rate
-from mien.learning.training import Plan, train
+from mien.learning import models
+from mien.learning.training import hardware, loop
+from mien.learning.training.batches import Batches
+from mien.learning.training.checkpoints import State
+from mien.learning.training.cost import macs
+from mien.learning.training.distillation import DistillationLoss, Teachers
+from mien.learning.training.loop import Plan, train
+from mien.learning.training.optimizers import optimizer, plateau, rate
 
 NETWORK = Architecture(network="cnn", blocks=((8,), (16,)), dropout=0.2)
 RECIPE = Training(
@@ -49,7 +50,7 @@ def plan(**changes: Any) -> Plan:
     return Plan.of(NETWORK, dataclasses.replace(RECIPE, **changes), faces(70), faces(35, seed=1), seed=3)
 
 
-def weights(result: training.Result) -> Any:
+def weights(result: loop.Result) -> Any:
     return np.concatenate([np.ravel(array) for array in result.network.get_weights()])
 
 
@@ -124,7 +125,7 @@ def test_training_learns() -> None:
 
 def test_the_best_epochs_weights_are_kept() -> None:
     result = train(plan(epochs=3))
-    guesses = training.predict(result.network, plan().validation).argmax(axis=1)
+    guesses = loop.predict(result.network, plan().validation).argmax(axis=1)
     assert np.mean(guesses == plan().validation.labels) == result.state.history["val_accuracy"][result.state.best - 1]
 
 
@@ -243,14 +244,14 @@ def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch: pytest.Monke
 def test_mixed_precision_answers_in_float32() -> None:
     result = train(plan(epochs=1, precision="mixed_bfloat16"))
     assert {layer.compute_dtype for layer in result.network.layers if "conv" in layer.name} == {"bfloat16"}
-    assert training.predict(result.network, faces(3)).dtype == np.float32
+    assert loop.predict(result.network, faces(3)).dtype == np.float32
     assert keras.config.dtype_policy().name == "float32"
 
 
 def test_faces_of_several_batches_are_answered_in_their_order() -> None:
     network, mixed = models.build(NETWORK), faces(1100).take(np.random.default_rng(5).permutation(1100))
     answers = np.asarray(network(mixed.images.astype(np.float32), training=False))
-    np.testing.assert_allclose(training.predict(network, mixed), answers, atol=1e-5)
+    np.testing.assert_allclose(loop.predict(network, mixed), answers, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [48, 32])
@@ -259,12 +260,12 @@ def test_the_exported_file_answers_like_the_network_in_float32(tmp_path: Path, s
 
     made = dataclasses.replace(NETWORK, input_size=size)
     trained = train(dataclasses.replace(plan(epochs=1, precision="mixed_bfloat16"), architecture=made))
-    network = training.in_float32(trained, made).network
-    training.export(network, tmp_path / "model.onnx")
+    network = loop.in_float32(trained, made).network
+    loop.export(network, tmp_path / "model.onnx")
     for n in (1, 5):
         served = Runtime(tmp_path / "model.onnx", backend="onnxruntime").predict(faces(n).images.astype(np.float32))
-        np.testing.assert_allclose(served, training.predict(network, faces(n)), atol=1e-5)
-        np.testing.assert_allclose(served, training.predict(trained.network, faces(n)), atol=0.05)
+        np.testing.assert_allclose(served, loop.predict(network, faces(n)), atol=1e-5)
+        np.testing.assert_allclose(served, loop.predict(trained.network, faces(n)), atol=0.05)
 
 
 def test_averages_of_the_weights_are_judged_and_not_trained_on() -> None:
@@ -303,13 +304,11 @@ def test_a_student_learns_what_its_teachers_answer(tmp_path: Path) -> None:
     recipe = {"epochs": 30, "mixup": 0.0, "augmentation": Augmentation(), "label_smoothing": 0.0, "restart": 0}
     student = dataclasses.replace(plan(**recipe), teachers=told)
     result = train(student)
-    taught = np.mean([training.predict(master, student.validation) for master in told.networks.values()], axis=0)
+    taught = np.mean([loop.predict(master, student.validation) for master in told.networks.values()], axis=0)
     # The best epoch is chosen by the labels, of which these teachers know nothing; the last one has learnt most.
     assert result.state.history["loss"][-1] < result.state.history["loss"][0] / 2
-    ignorant = training.predict(train(plan(**recipe)).network, student.validation)
-    assert (
-        np.abs(training.predict(result.network, student.validation) - taught).mean() < np.abs(ignorant - taught).mean()
-    )
+    ignorant = loop.predict(train(plan(**recipe)).network, student.validation)
+    assert np.abs(loop.predict(result.network, student.validation) - taught).mean() < np.abs(ignorant - taught).mean()
 
 
 def test_teachers_stay_as_they_were_and_out_of_the_students_file(tmp_path: Path) -> None:
@@ -319,7 +318,7 @@ def test_teachers_stay_as_they_were_and_out_of_the_students_file(tmp_path: Path)
     result = train(student)
     assert told.to_dict() == before
     assert result.network.count_params() == models.build(NETWORK).count_params()
-    _, learner = training.compile_learner(student)
+    _, learner = loop.compile_learner(student)
     assert len(learner.trainable_variables) == len(result.network.trainable_variables)
 
 
@@ -447,7 +446,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from pathlib import Path
 from tests_training import NETWORK, RECIPE, faces, teachers
-from mien.learning.training import Plan, train
+from mien.learning.training.loop import Plan, train
 made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
 state = train(made, Path(sys.argv[1])).state
 import keras
@@ -464,8 +463,8 @@ import keras, numpy as np
 from dataclasses import replace
 from pathlib import Path
 from tests_training import NETWORK, RECIPE, KilledError, faces, teachers
-from mien.learning import hardware
-from mien.learning.training import Plan, train
+from mien.learning.training import hardware
+from mien.learning.training.loop import Plan, train
 
 recipe = replace(RECIPE, precision="float32", ema=0.9, balance="weights", epochs=int(sys.argv[2]))
 taught = teachers(Path(sys.argv[1]) / "models", start="a")
@@ -514,8 +513,8 @@ def test_two_devices_share_each_batch_on_jax_and_learn_what_one_learns(tmp_path:
     script = """
 import jax, keras, numpy as np
 from tests_training import NETWORK, RECIPE, faces
-from mien.learning import hardware
-from mien.learning.training import Plan, train
+from mien.learning.training import hardware
+from mien.learning.training.loop import Plan, train
 made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
 alone = train(made)
 hardware.gpus = lambda: ["cpu:0", "cpu:1"]
@@ -528,7 +527,7 @@ print(len(shared.network.weights[0].value.sharding.device_set), max(abs(a - b).m
 
 
 def test_a_batch_that_the_gpus_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mien.learning.hardware.gpus", lambda: ["gpu:0", "gpu:1", "gpu:2"])
+    monkeypatch.setattr("mien.learning.training.hardware.gpus", lambda: ["gpu:0", "gpu:1", "gpu:2"])
     with pytest.raises(MienError, match="batch_size is 32, which 3 GPUs cannot share evenly"):
         train(plan(batch_size=32))
 
@@ -541,8 +540,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 tf.distribute.MirroredStrategy = partial(tf.distribute.MirroredStrategy, ["CPU:0", "CPU:1"])
 from tests_training import NETWORK, RECIPE, faces, teachers
-from mien.learning import hardware
-from mien.learning.training import Plan, train
+from mien.learning.training import hardware
+from mien.learning.training.loop import Plan, train
 hardware.gpus = lambda: ["cpu:0", "cpu:1"]
 result = train(Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3))
 print(result.state.epoch, result.network.distribute_strategy.num_replicas_in_sync)

@@ -19,15 +19,16 @@ from mien.data.dataset import Split, digest
 from mien.emotions import EMOTIONS
 from mien.evaluation.metrics import accuracy, macro_f1
 from mien.files import write_file
-from mien.learning import hardware, models
-from mien.learning.augmentation import Augment
-from mien.learning.batches import Batches
-from mien.learning.camera import CameraEffects
-from mien.learning.checkpoints import Checkpoints, State
-from mien.learning.distillation import DistillationLoss, Teachers
-from mien.learning.normalisation import fused
-from mien.learning.optimizers import optimizer, plateau
-from mien.learning.scan import ScannedEpochs
+from mien.learning import models
+from mien.learning.training import hardware
+from mien.learning.training.augmentation import Augment
+from mien.learning.training.batches import Batches
+from mien.learning.training.camera import CameraEffects
+from mien.learning.training.checkpoints import Checkpoints, State
+from mien.learning.training.distillation import DistillationLoss, Teachers
+from mien.learning.training.normalisation import fused
+from mien.learning.training.optimizers import optimizer, plateau
+from mien.learning.training.scan import ScannedEpochs
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 

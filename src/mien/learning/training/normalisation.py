@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from mien.learning import hardware
+from mien.learning.training import hardware
 
 Tensor = Any
 

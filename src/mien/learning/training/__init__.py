@@ -1,0 +1,1 @@
+"""One training: its batches and augmentation, loss, optimiser and epochs, and the checkpoints it resumes from."""
