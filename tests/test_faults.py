@@ -18,7 +18,8 @@ import yaml
 
 from mien.data import sources
 from mien.errors import MienError
-from mien.experiments.demo import lay_out
+from mien.experiments.demo import OVERLAY
+from mien.experiments.pipeline import lay_out, parameters
 from mien.registry import promotion_log, tracking
 from mien.registry.tracking import versions
 
@@ -80,12 +81,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> P
     folder = tmp_path_factory.mktemp("faults") / "project"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        lay_out(folder)
+        lay_out(folder, parameters(OVERLAY))
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, changes in BUDGET.items():
         params[section] |= changes
     cnn = params["families"]["cnn"]
-    cnn["model"], cnn["train"] = {"blocks": [[8]]}, {"epochs": 2}
+    cnn["model"], cnn["train"] = {"network": "cnn", "blocks": [[8]]}, {"epochs": 2}
     params["families"] = {"cnn": cnn}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     sources.write(sources.sample(rows=700), folder / "data" / "raw")

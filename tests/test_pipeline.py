@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from mien.config.params import TEACHERS, Params
-from mien.experiments.demo import lay_out
+from mien.experiments.demo import OVERLAY
+from mien.experiments.pipeline import lay_out, parameters
 
 ROOT = Path(__file__).parent.parent
 AGAIN = {"distil": "train"}
@@ -134,7 +135,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project") / "demo"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        lay_out(folder)
+        lay_out(folder, parameters(OVERLAY))
     tree = yaml.safe_load((folder / "dvc.yaml").read_text())
     for stage in tree["stages"].values():
         body = stage.get("do", stage)
@@ -161,7 +162,7 @@ def test_nothing_changed_runs_nothing(project: Path) -> None:
 def test_a_fresh_clone_without_data_lists_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "demo"
     monkeypatch.chdir(ROOT)
-    lay_out(folder)
+    lay_out(folder, parameters(OVERLAY))
     dvc(folder, "init", "--quiet", "--no-scm")
     listed = ran(dvc(folder, "repro", "--dry", "--force"))
     assert {"prepare", "validate", "tune@cnn", "train@cnn", "evaluate", "promote", "package"} <= listed

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mien.experiments.demo import environment, lay_out
+from mien.experiments.demo import OVERLAY
+from mien.experiments.pipeline import environment, lay_out, parameters
 
 ROOT = Path(__file__).parent.parent
 ROWS = 350
@@ -28,7 +29,7 @@ def project(fer2013_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("real") / "project"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        lay_out(folder)
+        lay_out(folder, parameters(OVERLAY))
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, values in CHANGES.items():
         params[section].update(values)

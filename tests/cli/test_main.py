@@ -81,5 +81,5 @@ def test_a_demo_outside_the_project_says_where_to_run_it(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["demo"])
     assert result.exit_code == 1
-    assert "Run the demo in the project's root" in result.stderr
+    assert "Run this in the project's root" in result.stderr
     assert not (tmp_path / "demo").exists()

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mien.config.params import Params, load, merge
+from mien.config.params import Params, load, merge, parse
 from mien.errors import MienError
-from mien.experiments.demo import overlaid
+from mien.experiments.demo import OVERLAY
+from mien.experiments.pipeline import parameters
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,10 +176,8 @@ def test_an_unknown_family_lists_the_known(params: Params) -> None:
         params.family("cn")
 
 
-def test_the_demos_overlay_fits(tmp_path: Path) -> None:
-    overlay = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())
-    tree = overlaid(yaml.safe_load((ROOT / "params.yaml").read_text()), overlay)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    loaded = load(tmp_path / "params.yaml")
+def test_the_demos_overlay_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    overlay, loaded = yaml.safe_load(OVERLAY.read_text()), parse(parameters(OVERLAY))
     assert list(loaded.candidates) == list(overlay["families"]), "the demo trains what it names and nothing else"
     assert loaded.training("vgg16")[1].epochs == 1

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from mien.cli.main import main
-from mien.config.params import load
+from mien.config.params import parse
 from mien.evaluation.scores import by_recipe
 from mien.experiments import ablations
-from mien.experiments.demo import overlaid
+from mien.experiments.pipeline import parameters
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,11 +44,11 @@ def test_the_table_tells_mean_deviation_and_every_seeds_gain() -> None:
     ]
 
 
-def test_each_recipe_of_the_overlay_has_the_same_seeds_and_differs_in_one_thing(tmp_path: Path) -> None:
-    overlay = yaml.safe_load((ROOT / ablations.OVERLAY).read_text())
-    tree = overlaid(yaml.safe_load((ROOT / "params.yaml").read_text()), overlay)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    params = load(tmp_path / "params.yaml")
+def test_each_recipe_of_the_overlay_has_the_same_seeds_and_differs_in_one_thing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    params = parse(parameters(ablations.OVERLAY))
     trained = {
         name: {"params": params.training(name), "seed": params.seed_of(name), "validation": {}}
         for name in params.families

@@ -10,10 +10,9 @@ import yaml
 from click.testing import CliRunner
 
 from mien.cli.main import main
-from mien.config.params import Params, load
+from mien.config.params import Params, parse
 from mien.data.dataset import Split
-from mien.experiments import baselines, comparison, demo
-from mien.experiments.demo import overlaid
+from mien.experiments import baselines, comparison, pipeline
 from mien.files import read_json
 from mien.learning import models
 from mien.learning.training.loop import Plan, train
@@ -37,12 +36,11 @@ LAYERS: dict[str, tuple[int, dict[str, int]]] = {
 
 
 @pytest.fixture(scope="module")
-def presets(tmp_path_factory: pytest.TempPathFactory) -> Params:
+def presets() -> Params:
     """The parameters as `mien baselines` lays them out."""
-    path = tmp_path_factory.mktemp("presets") / "params.yaml"
-    tree = overlaid(yaml.safe_load((ROOT / "params.yaml").read_text()), OVERLAY)
-    path.write_text(yaml.safe_dump(tree, sort_keys=False))
-    return load(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return parse(pipeline.parameters(baselines.OVERLAY))
 
 
 def test_the_presets_take_the_place_of_the_projects_families(presets: Params) -> None:
@@ -106,7 +104,7 @@ def test_the_command_trains_the_presets_named_and_keeps_and_tells_their_scores(
         asked.append((name, test))
         return told
 
-    for module in (comparison, demo):
+    for module in (comparison, pipeline):
         monkeypatch.setattr(module, "call", lambda *_: None)
     monkeypatch.setattr(comparison, "tell", tell)
     command = ["baselines", "--folder", str(tmp_path / "new"), "--raw", str(raw), "--report", str(report)]

@@ -4,17 +4,18 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from mien.cli import extras, stage_results
 from mien.cli.drift import drift
+from mien.cli.experiments import ablations, baselines, demo, run
 from mien.cli.fetch import fetch
 from mien.cli.inference import predict, video, webcam
 from mien.cli.jobs import jobs
+from mien.cli.options import path_option
 from mien.cli.registry import champion, lineage, rollback
 from mien.cli.retraining import report, retrain, story
 from mien.cli.terminal import print_error
@@ -26,8 +27,6 @@ from mien.learning import models
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk and of one without write permission."""
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
@@ -56,11 +55,6 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def path_option(name: str, text: str, **more: Any) -> Callable[[Command], Command]:
-    """A path that dvc.yaml (or the caller) must name, unless it has a default."""
-    return click.option(name, type=click.Path(path_type=Path), required="default" not in more, help=text, **more)
-
-
 prepared_option = path_option("--prepared", "Folder that `prepare` makes.")
 report_option = path_option("--report", "JSON file to write.")
 
@@ -78,7 +72,10 @@ def main(ctx: click.Context, params: Path) -> None:
     ctx.obj = params
 
 
-for command in (fetch, champion, rollback, lineage, report, retrain, story, drift, jobs, predict, video, webcam):
+for command in (
+    fetch, champion, rollback, lineage, report, retrain, story, drift, jobs, predict, video, webcam,
+    demo, run, baselines, ablations,
+):  # fmt: skip
     main.add_command(command)
 
 
@@ -234,39 +231,3 @@ def ship(champion: Path, evaluation: Path) -> None:
 
     card = run(champion, evaluation)
     click.echo(f"Version {card.version} ({card.family}) now comes with the package: {SHIPPED}. Commit it.")
-
-
-@main.command()
-@path_option("--folder", "Where the demo lives.", default=Path("demo"), show_default=True)
-def demo(folder: Path) -> None:
-    """Run the whole pipeline on drawn faces, in a folder of its own."""
-    extras.require("demo", *extras.PIPELINE)
-    from mien.experiments.demo import run
-
-    run(folder)
-
-
-@main.command()
-@path_option("--folder", "Where they are trained.", default=Path("baselines"), show_default=True)
-@path_option("--raw", "Folder that `fetch` makes.", default=Path("data/raw"), show_default=True)
-@path_option("--report", "Where their scores are kept.", default=Path("reports/baselines.json"), show_default=True)
-@click.option("--only", multiple=True, metavar="PRESET", help="Train this preset; may stand several times.")
-def baselines(folder: Path, raw: Path, report: Path, only: tuple[str, ...]) -> None:
-    """Train recipes that published projects name, under this project's protocol (params/baselines.yaml)."""
-    extras.require("baselines", *extras.PIPELINE)
-    from mien.experiments.baselines import run
-
-    run(folder, raw, report, only)
-
-
-@main.command()
-@path_option("--folder", "Where they are trained.", default=Path("ablations"), show_default=True)
-@path_option("--raw", "Folder that `fetch` makes.", default=Path("data/raw"), show_default=True)
-@path_option("--report", "Where their scores are kept.", default=Path("reports/ablations.json"), show_default=True)
-@path_option("--plot", "Chart of what each gains.", default=Path("reports/ablations.png"), show_default=True)
-def ablations(folder: Path, raw: Path, report: Path, plot: Path) -> None:
-    """Train one recipe without, and with more of, its parts over several seeds (params/ablations.yaml)."""
-    extras.require("ablations", *extras.PIPELINE)
-    from mien.experiments.ablations import run
-
-    run(folder, raw, report, plot)

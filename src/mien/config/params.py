@@ -281,6 +281,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise MienError(f"{path} is missing. Run mien in the project's root, or pass --params FILE.") from None
     except yaml.YAMLError as error:
         raise MienError(f"{path} is not valid YAML: {error}") from None
+    return parse(tree)
+
+
+def parse(tree: Any) -> Params:
+    """Check parsed YAML; one MienError names every key that does not fit."""
     params = build(Params, tree, "")
     faults = [*_family_faults(params), *_student_faults(params), *_ensemble_faults(params)]
     if faults:

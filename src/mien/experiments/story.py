@@ -14,9 +14,9 @@ from typing import Any
 import click
 import yaml
 
-from mien.config.params import merge
 from mien.errors import MienError
-from mien.experiments import demo, own_folder, story_batches, story_page
+from mien.experiments import pipeline, story_batches, story_page
+from mien.experiments.demo import OVERLAY as DEMO
 from mien.experiments.story_batches import Faces
 from mien.retraining import html_report
 from mien.retraining.outcome import CODES
@@ -47,7 +47,7 @@ class Stage:
         done = subprocess.run(
             [sys.executable, "-m", *command] if command[0] in {"mien", "dvc"} else command,
             cwd=self.project,
-            env=demo.environment(self.project),
+            env=pipeline.environment(self.project),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -100,7 +100,6 @@ def run(folder: Path) -> None:
     started = time.monotonic()
     stage = Stage(folder)
     lay_out(stage)
-    own_folder.mark(stage.project)
     first_champion(stage)
     good_batch(stage)
     poisoned_batches(stage)
@@ -118,21 +117,12 @@ def lay_out(stage: Stage) -> None:
     if (stage.folder / "project").exists():
         shutil.rmtree(stage.folder)
     stage.project.mkdir(parents=True)
-    demo.lay_out(stage.project)
-    write_params(stage.project)
+    pipeline.lay_out(stage.project, pipeline.parameters(DEMO, OVERLAY))
     ignored = Path(".gitignore").read_text(encoding="utf-8")
     (stage.project / ".gitignore").write_text(f"{ignored}/.bentoml/\n", encoding="utf-8")
     stage.git("init", "--quiet", "--initial-branch", MAIN)
     stage.run("dvc", "init", "--quiet")
     stage.run("dvc", "remote", "add", "--default", "storage", os.path.relpath(stage.folder / "storage", stage.project))
-
-
-def write_params(project: Path) -> None:
-    """Lay the story's budgets over the demo's, and leave one family."""
-    path = project / "params.yaml"
-    params = merge(yaml.safe_load(path.read_text()), yaml.safe_load(OVERLAY.read_text()))
-    params["families"] = {"cnn": params["families"]["cnn"]}
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def first_champion(stage: Stage) -> None:
