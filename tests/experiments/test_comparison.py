@@ -11,7 +11,7 @@ from mien.data import dataset
 from mien.errors import MienError
 from mien.evaluation.metrics import accuracy
 from mien.evaluation.model_predictions import ModelPredictions
-from mien.experiments import comparison, demo
+from mien.experiments import comparison, pipeline
 from mien.files import read_json, write_json
 
 OVERLAY = Path("params/baselines.yaml")
@@ -25,7 +25,7 @@ class Bench:
         self.raw.mkdir()
         (self.raw / "faces.parquet").touch()
         self.digest, self.commands = "a1", list[list[str]]()
-        for module in (comparison, demo):
+        for module in (comparison, pipeline):
             patch.setattr(module, "call", lambda command, _: self.commands.append(command[3:]))
         patch.setattr(comparison, "tell", self.tell)
 
