@@ -68,10 +68,13 @@ def fit(params: Params, name: str, training: Split, validation: Split, seconds: 
 
 def seconds_per_face(params: Params, name: str, training: Split) -> float:
     """Measured on a few batches, after one that compiles."""
-    plan = probe(params, name, training)
+    from mien.learning.training import hardware
+
+    hardware.start()
     from mien.learning.training import loop
     from mien.learning.training.batches import Batches
 
+    plan = probe(params, name, training)
     _, learner = loop.compile_learner(plan)
     batches = Batches(plan.training, plan.recipe, plan.seed, 0)
     learner.fit(batches, verbose=0, shuffle=False)

@@ -136,6 +136,8 @@ def make_dvc(folder: Path) -> None:
     if not (folder / ".dvc").exists():
         scm = [] if (folder / ".git").exists() else ["--no-scm"]
         call([sys.executable, "-m", "dvc", "init", "--quiet", *scm], folder)
+        if not scm:  # else every stage ends with a hint to type `git add`
+            call([sys.executable, "-m", "dvc", "config", "--quiet", "core.autostage", "true"], folder)
 
 
 def commit(folder: Path, message: str) -> None:
