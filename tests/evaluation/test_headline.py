@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mien.evaluation import headline
+from mien.files import rounded
 
 REPORTS = Path(__file__).parents[2] / "reports"
 
@@ -49,12 +50,11 @@ def test_what_was_not_evaluated_is_left_out() -> None:
 def test_the_metrics_of_the_reference_run_are_those_of_its_reports() -> None:
     assert read("metrics.json") == headline.of_evaluation(read("evaluation.json"))
     for path in sorted((REPORTS / "train").glob("*.json")):
-        assert read(f"families/{path.name}") == headline.of_training(read(f"train/{path.name}"))
+        assert read(f"families/{path.name}") == headline.of_training(rounded(read(f"train/{path.name}")))
 
 
 @pytest.mark.parametrize("path", sorted((REPORTS / "train").glob("*.json")), ids=lambda path: path.stem)
-def test_a_training_has_seven_numbers_and_shares_its_names_with_the_winner(path: Path) -> None:
+def test_a_training_has_seven_numbers_and_none_of_the_winners_names(path: Path) -> None:
     told, winner = headline.of_training(json.loads(path.read_text())), headline.of_evaluation(read("evaluation.json"))
     assert len(list(numbers(told))) == 7
-    assert told["validation"].keys() == winner["validation"].keys()
-    assert told.keys() - {"best_epoch"} <= winner.keys()
+    assert told.keys().isdisjoint(winner.keys()), "DVC would put the file's path before both"

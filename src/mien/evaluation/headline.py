@@ -24,7 +24,6 @@ def of_evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
         },
         "temperature": report["temperature"],
         "uncertain": _some(report["uncertain"], ("coverage", "accuracy")),
-        **_some(winner, ("parameters", "gmac", "seconds")),
     }
     if "tta" in test:
         numbers["test"]["tta"] = _some(test["tta"], RANKED)
@@ -36,11 +35,12 @@ def of_evaluation(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_training(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Validation scores, best epoch, size and time of one family, out of the content of its training report."""
-    return {
-        "validation": _some(report["validation"], RANKED),
-        **_some(report, ("best_epoch", "parameters", "gmac", "seconds")),
-    }
+    """Validation scores, best epoch, size and time of one family, out of the content of its training report.
+
+    No name is one of the winner's, or DVC would put the file's path before both in its tables.
+    """
+    scores = {f"val_{name}": value for name, value in _some(report["validation"], RANKED).items()}
+    return scores | _some(report, ("best_epoch", "parameters", "gmac", "seconds"))
 
 
 def _some(content: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

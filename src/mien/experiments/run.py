@@ -64,8 +64,10 @@ def in_folder(request: Request, folder: Path | None, raw: Path) -> None:
         pipeline.call([*DVC, "add", "--quiet", "data/raw"], folder)
         pipeline.commit(folder, "The pipeline and its data")
         begin(request, tree, folder)
-    pipeline.call([*DVC, "repro"], folder)
-    pipeline.commit(folder, request.mark[2:].strip())
+    try:
+        pipeline.call([*DVC, "repro"], folder)
+    finally:  # also what was made before a stage failed: DVC compares commits
+        pipeline.commit(folder, request.mark[2:].strip())
     click.echo(summary(folder, time.monotonic() - started))
 
 

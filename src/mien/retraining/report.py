@@ -186,7 +186,7 @@ def contest(judgement: Mapping[str, Any]) -> list[tuple[str, float, float | None
 
 def headline(metrics: revisions.Numbers) -> list[tuple[str, Any, Any]]:
     """The numbers of the evaluation that people ask for first."""
-    wanted = [key for key in metrics if key.startswith("families.") and key.endswith(".validation.macro_f1")]
+    wanted = [key for key in metrics if key.startswith("families.") and key.endswith(".val_macro_f1")]
     wanted += [f"test.{name}" for name in ("accuracy", "macro_f1", "uar", "ece")]
     return [(key, metrics[key].get("old"), metrics[key].get("new")) for key in wanted if key in metrics]
 

@@ -15,7 +15,7 @@ from mien.data.dataset import read_info, read_split
 from mien.errors import MienError
 from mien.evaluation import headline
 from mien.evaluation.metrics import accuracy, macro_f1, uar
-from mien.files import read_json, write_file, write_json
+from mien.files import read_json, rounded, write_file, write_json
 from mien.inference.runtime import Runtime
 from mien.learning.training.checkpoints import State
 from mien.learning.training.cost import macs
@@ -66,7 +66,7 @@ def run(
 
 def write_metrics(report: Path, metrics: Path) -> None:
     """Write the few numbers of a training's report that DVC compares."""
-    write_json(metrics, headline.of_training(read_json(report, made_by="mien train")))
+    write_json(metrics, headline.of_training(rounded(read_json(report, made_by="mien train"))))
 
 
 class EpochLogger:
