@@ -70,8 +70,8 @@ class ModelInfo(Record):
 class FacePrediction(Record):
     """A face: its place, its likeliest emotion with all seven calibrated probabilities, and how far to trust them.
 
-    `status` is one of `status.STATUSES`; `detection` is the detector's score and `landmarks` are five points (the eyes,
-    the nose's tip, the mouth's corners), both None where the detector gives none.
+    `status` is one of `status.STATUSES`; `detection` is the detector's score (0 where its second look finds no upright
+    face) and `landmarks` are five points (the eyes, the nose's tip, the mouth's corners); None: not known.
     """
 
     box: Box

@@ -32,12 +32,14 @@ class Face(BaseModel):
     confidence: Probability = Field(ge=0, le=1, description="The named emotion's probability.")
     status: Status = Field(
         description="`uncertain`: the named emotion is less likely than the model's threshold. `too_small`, `blurry`, "
-        "`low_confidence` (of the detector): the face is a poor one to judge."
+        "`low_confidence` (of the detector, or its second look contradicts): the face is a poor one to judge."
     )
 
     box: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels of the upright photo.")
     found_by: str
-    detection: float | None = Field(description="The detector's score, where it has one.")
+    detection: float | None = Field(
+        description="The detector's score, where it has one; 0 where its second look finds no upright face."
+    )
     landmarks: list[tuple[float, float]] | None = Field(
         description="The eyes, the nose's tip and the mouth's corners, the picture's left first, where they are known."
     )
