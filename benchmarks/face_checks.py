@@ -8,6 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from samples import crowd
 from scenes import Gray, Scene, draw, matched
 from sklearn.datasets import load_sample_images
 from timing import table
@@ -15,11 +17,12 @@ from timing import table
 from mien.data.dataset import read_split
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.inference import faces
+from mien.inference import champion
 from mien.inference.crops import slope
-from mien.inference.detectors import Detection, Detector, detector
+from mien.inference.detectors import Detection, Haar, detector
 from mien.inference.predictor import Mien
-from mien.inference.second_look import upside_down
+from mien.inference.runtime import Runtime
+from mien.inference.second_look import fills, upside_down
 
 SIZES = (96, 160)
 """Sides of the happy faces in scenes of 320 pixels."""
@@ -37,7 +40,7 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, default=Path("data/prepared"))
     parser.add_argument("--happy", type=int, default=60, help="happy validation faces to turn")
     parser.add_argument("--second", type=int, default=800, help="validation faces to turn and look at twice")
-    parser.add_argument("--tiny", type=int, default=400, help="validation faces, and crops without a face")
+    parser.add_argument("--tiny", type=int, default=800, help="validation faces, and crops without a face")
     options = parser.parse_args()
     if detector().name != "yunet":
         raise MienError("YuNet's file is not at hand: fetch it with `mien fetch detector`, or name it in MIEN_YUNET.")
@@ -49,7 +52,8 @@ def main() -> None:
     for sizes in SMALL_AND_LARGE:
         print(second_looks(images, sizes))
         print()
-    print(tiny(split.stratified(options.tiny, seed=7).images, options.tiny))
+    few = split.stratified(options.tiny, seed=7)
+    print(tiny(few.images, few.labels, options.tiny))
 
 
 def turned(happy: Gray) -> str:
@@ -105,23 +109,40 @@ def quarter_turned(scene: Scene, turns: int) -> Scene:
     return Scene(np.ascontiguousarray(np.rot90(scene.pixels, -turns)), scene.numbers, frames)
 
 
-def tiny(images: Gray, count: int) -> str:
-    """How many tiny pictures of a face, and crops without one, are taken for a face."""
-    finder, random = detector(threads=1), np.random.default_rng(7)
+def tiny(images: Gray, labels: NDArray[np.int64], count: int) -> str:
+    """How many tiny pictures, of a face or of none, are taken for a face; and how often the model is right."""
+    kinds = {
+        "validation faces": [np.repeat(image, 3, axis=2) for image in images],
+        "crops without a face": crops_without_a_face(count),
+        "groups of 4 to 25 faces": [shrunk(crowd(number)) for number in range(4, 26)],
+    }
+    runtime, rows = Runtime(champion.SHIPPED / champion.MODEL_FILE, threads=1), []
+    for finder in (detector(threads=1), Haar(threads=1)):
+        for name, given in kinds.items():
+            passed = np.array([fills(np.asarray(picture, np.uint8), finder) for picture in given])
+            right = ["", ""]
+            if name == "validation faces":
+                hits = runtime.predict(images.astype(np.float32)).argmax(axis=1) == labels
+                right = [f"{hits[mask].mean():.0%}" for mask in (passed, ~passed)]
+            rows.append([finder.name, name, len(given), int(passed.sum()), *right])
+    return table(["detector", "pictures of 48 px", "number", "taken for a face", "of these right", "of others"], rows)
+
+
+def crops_without_a_face(count: int) -> list[Gray]:
+    """Squares cut at random from two photos that show no face."""
+    random, crops = np.random.default_rng(7), []
     scenery = load_sample_images().images
-    crops = []
     for number in range(count):
         photo = scenery[number % len(scenery)]
         side = int(random.integers(48, 200))
         top, left = (int(random.integers(0, length - side)) for length in photo.shape[:2])
-        crops.append(cv2.resize(photo[top : top + side, left : left + side], (48, 48), interpolation=cv2.INTER_AREA))
-    kinds = {"validation faces": [np.repeat(image, 3, axis=2) for image in images], "crops without a face": crops}
-    rows = [[name, len(given), sum(_passes(picture, finder) for picture in given)] for name, given in kinds.items()]
-    return table(["pictures of 48 px", "number", "taken for a face"], rows)
+        crops.append(shrunk(photo[top : top + side, left : left + side]))
+    return crops
 
 
-def _passes(picture: Gray, finder: Detector) -> bool:
-    return faces.find(np.asarray(picture, np.uint8), finder)[0].score != 0.0
+def shrunk(pixels: Gray) -> Gray:
+    """A picture of 48 pixels."""
+    return np.asarray(cv2.resize(pixels, (48, 48), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 if __name__ == "__main__":

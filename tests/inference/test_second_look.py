@@ -4,7 +4,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from mien.inference import faces, photos, second_look
 from mien.inference.champion import Card
@@ -56,3 +58,18 @@ def test_a_face_upside_down_beside_an_upright_one_is_marked(yunet_file: Path, po
     (upright,), turned = ([face for face in found if (face.box[0] < 256) == left] for left in (True, False))
     assert upright.score
     assert [face.score for face in turned] == [0.0]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["haar", "yunet"])
+def test_a_tiny_picture_without_a_face_is_doubted_and_most_faces_are_not(
+    name: str, yunet_file: Path, fer2013_folder: Path, gradient: NDArray[np.uint8]
+) -> None:
+    finder = Haar() if name == "haar" else YuNetOnOpenVINO(yunet_file, threads=1)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.uint8)
+    for picture in (noise, gradient[:48, :48], np.full((48, 48), 90, np.uint8)):
+        assert [face.score for face in faces.find(photos.from_array(picture), finder)] == [0.0]
+    file = pq.ParquetFile(fer2013_folder / "fer2013.parquet")
+    rows = file.read_row_group(file.num_row_groups - 1, columns=["image"])["image"][-100:].to_pylist()
+    found = [faces.find(photos.decode(row), finder)[0].score for row in rows]
+    assert found.count(None) >= 0.8 * len(found)

@@ -177,7 +177,9 @@ def test_more_photos_than_a_batch_may_have_are_refused(client: TestClient) -> No
 def test_pictures_of_whole_faces_are_named_without_looking_for_faces(
     client: TestClient, portrait: bytes, encode: Callable[..., bytes]
 ) -> None:
-    answer = client.post("/classify", files=many(portrait, b"text", encode(Image.new("RGB", (200, 100)), "PNG")))
+    head = encode(Image.open(io.BytesIO(portrait)).crop((146, 99, 377, 330)), "PNG")
+    noise = encode(Image.effect_noise((200, 100), 90), "PNG")
+    answer = client.post("/classify", files=many(head, b"text", noise))
     assert answer.status_code == 200
     result = schemas.CropsAnswer.model_validate(answer.json())
     first, second, third = result.faces
@@ -185,6 +187,8 @@ def test_pictures_of_whole_faces_are_named_without_looking_for_faces(
     for face in (first, third):
         assert isinstance(face, schemas.Face)
         assert face.confidence == max(face.probabilities.values())
+    assert first.status != "low_confidence"
+    assert third.status == "low_confidence"
 
 
 @pytest.mark.parametrize(

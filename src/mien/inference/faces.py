@@ -59,8 +59,7 @@ def find(
     height, width = pixels.shape[:2]
     low, high = FACE_PHOTO_SIDES
     if low <= min(height, width) and max(height, width) <= high and 4 * min(height, width) >= 3 * max(height, width):
-        face = whole(pixels)
-        return [face if fills(pixels, finder) else replace(face, score=0.0)]
+        return [whole(pixels, finder)]
     if min(height, width) < low:
         return []
     shrunk, scale = for_detection(pixels, side)
@@ -98,11 +97,12 @@ def _turned_back(face: Face, turns: int, size: tuple[int, int]) -> Face:
     return replace(face, box=(x, y, width, height), landmarks=points if face.landmarks else None)
 
 
-def whole(pixels: Pixels) -> Face:
-    """RGB pixels (h, w, 3) uint8 that are a face from edge to edge."""
+def whole(pixels: Pixels, finder: Detector) -> Face:
+    """RGB pixels (h, w, 3) uint8 that are said to be a face from edge to edge; score 0 where no face fills them."""
     height, width = pixels.shape[:2]
     gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return Face((0, 0, width, height), resized(gray, SHAPE[0]), "whole_image", min(width, height))
+    score = None if fills(pixels, finder) else 0.0
+    return Face((0, 0, width, height), resized(gray, SHAPE[0]), "whole_image", min(width, height), score)
 
 
 def _face(gray: Gray, seen: Detection, finder: Detector, size: tuple[int, int]) -> Face:

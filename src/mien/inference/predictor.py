@@ -138,8 +138,11 @@ class Mien:
         return [answer.to_dict() for answer in self._together(images)]
 
     def classify(self, crops: Sequence[PhotoLike]) -> list[dict[str, Any]]:
-        """One face's prediction for each picture that is a face from edge to edge; `{"error": message}` as above."""
-        found = [_attempt(lambda crop: [faces.whole(_decoded(crop).pixels)], crop) for crop in crops]
+        """One face's prediction for each picture that is a face from edge to edge; `{"error": message}` as above.
+
+        A picture in which the detector finds no face that fills it has the status `low_confidence`.
+        """
+        found = [_attempt(lambda crop: [faces.whole(_decoded(crop).pixels, self.detector)], crop) for crop in crops]
         named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
         return [{"error": str(item)} if isinstance(item, MienError) else next(named)[0].to_dict() for item in found]
 
