@@ -215,6 +215,22 @@ def test_crops_are_faces_from_edge_to_edge(predictor: Mien, portrait: bytes, gra
     assert predictor.classify([]) == []
 
 
+def test_a_photo_cut_off_at_its_end_is_answered_with_a_warning(predictor: Mien, portrait: bytes) -> None:
+    cut = portrait[:-900]
+    answer, whole = predictor.predict(cut), predictor.predict(portrait)
+    assert answer.warning.startswith("The photo is cut off: 9")
+    assert answer.warning in str(answer)
+    assert answer["warning"] == answer.warning
+    assert "warning" not in whole.to_dict()
+    np.testing.assert_allclose(answer.faces[0].box, whole.faces[0].box, atol=3)
+    assert [each.warning for each in predictor.predict([cut, portrait])] == [answer.warning, ""]
+    crop, other = predictor.classify([cut, portrait])
+    assert crop["warning"] == answer.warning
+    assert "warning" not in other
+    with pytest.raises(MienError, match="damaged or cut off"):
+        predictor.predict(portrait[: len(portrait) // 2])
+
+
 def test_a_picture_to_classify_that_no_face_fills_is_marked(predictor: Mien, portrait: bytes) -> None:
     photo = photos.decode(portrait)
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)

@@ -13,6 +13,9 @@ Probability = float
 Status = Literal["ok", "uncertain", "too_small", "blurry", "low_confidence"]
 
 
+CUT_OFF = Field(default="", description="What is missing of a photo that is cut off at its very end; absent else.")
+
+
 class Model(BaseModel):
     """The model that answers and where it comes from."""
 
@@ -51,6 +54,7 @@ class Answer(bentoml.IODescriptor):  # type: ignore[misc]
     status: Literal["ok", "no_face"]
     faces: list[Face]
     model: Model
+    warning: str = CUT_OFF
 
 
 class PhotoAnswer(BaseModel):
@@ -58,6 +62,7 @@ class PhotoAnswer(BaseModel):
 
     status: Literal["ok", "no_face"]
     faces: list[Face]
+    warning: str = CUT_OFF
 
 
 class Error(BaseModel):
@@ -73,10 +78,16 @@ class BatchAnswer(bentoml.IODescriptor):  # type: ignore[misc]
     model: Model
 
 
+class CropFace(Face):
+    """A face that fills its picture."""
+
+    warning: str = CUT_OFF
+
+
 class CropsAnswer(bentoml.IODescriptor):  # type: ignore[misc]
     """One entry a picture, in the order sent; one that cannot be used has an error in its place."""
 
-    faces: list[Face | Error]
+    faces: list[CropFace | Error]
     model: Model
 
 
@@ -103,6 +114,7 @@ class Explanation(bentoml.IODescriptor):  # type: ignore[misc]
     unexplained: int = Field(description="Faces of the photo that are left out because they are many.")
     note: str
     model: Model
+    warning: str = CUT_OFF
 
 
 class Runtime(BaseModel):

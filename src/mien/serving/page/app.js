@@ -316,7 +316,8 @@ function show(entry) {
   const faces = entry.answer?.faces.length;
   const took = entry.milliseconds === undefined ? "" : ` in ${entry.milliseconds} ms`;
   const time = entry.answer ? `${faces === 0 ? "No face" : plural(faces, "face")}${took}` : "";
-  const title = h("div", {}, h("h3", { textContent: entry.name }), h("p", { className: "quiet", textContent: time }));
+  const title = h("div", {}, h("h3", { textContent: entry.name }), h("p", { className: "quiet", textContent: time }),
+    entry.answer?.warning ? h("p", { className: "quiet", textContent: entry.answer.warning }) : null);
   entry.view.replaceChildren(
     h("div", { className: "picture" }, frame),
     h("div", { className: "findings" }, h("header", {}, title, remove), ...body(entry)));
