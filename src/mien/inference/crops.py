@@ -1,13 +1,15 @@
 """Cut faces out of gray photos the way FER-2013 frames its own."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import FACE_SIZE
-from mien.inference.detectors import Framing
+
+if TYPE_CHECKING:  # detectors cut squares out too
+    from mien.inference.detectors import Framing
 
 Floats = NDArray[np.float64]
 Gray = NDArray[np.uint8]
@@ -18,7 +20,7 @@ LEVEL_ABOVE = 10.0
 """Eyes that slope by more degrees are levelled; FER-2013's own faces slope by less, and are not."""
 
 
-def crop(gray: Gray, box: Floats, framing: Framing, slope: float = 0.0) -> NDArray[np.float32]:
+def crop(gray: Gray, box: Floats, framing: "Framing", slope: float = 0.0) -> NDArray[np.float32]:
     """Cut out what FER-2013 would frame around `box`, as (48, 48, 1) float32 in [0, 255]; edges are repeated.
 
     The crop is turned about its centre so that what slopes by `slope` degrees, clockwise, is level.
