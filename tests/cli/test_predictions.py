@@ -73,6 +73,18 @@ def test_a_folder_is_answered_photo_by_photo(call: Call) -> None:
     assert "happy     ok         at 0,0 48×48   happy 100%" in result.stdout
 
 
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv", "-")])
+def test_a_photo_cut_off_at_its_end_is_answered_and_a_warning_printed(
+    form: tuple[str, ...], call: Call, portrait: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(portrait[:-900])
+    result = call(*form, str(path))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"warning: {path}: The photo is cut off: 9")
+    assert ("cut off" in result.stdout) == (form == ("--json",))
+
+
 def test_json_is_one_object_a_line(call: Call) -> None:
     result = call("--json", "a")
     answers = [json.loads(line) for line in result.stdout.splitlines()]

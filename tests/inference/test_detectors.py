@@ -166,12 +166,31 @@ def test_haar_keeps_to_its_threads_and_leaves_the_process_as_it_was(monkeypatch:
     haar = detectors.detector("haar", threads=1)
 
     class Cascade:
-        def detectMultiScale(self, *_: Any, **__: Any) -> Any:  # noqa: N802 (OpenCV's name)
+        def detectMultiScale2(self, *_: Any, **__: Any) -> Any:  # noqa: N802 (OpenCV's name)
             taken.append(cv2.getNumThreads())
-            return ()
+            return (), ()
 
     monkeypatch.setattr(haar, "_cascade", Cascade())
     before = cv2.getNumThreads()
     assert haar.detect(np.zeros((64, 64, 3), np.uint8)) == []
     assert taken == [1]
     assert cv2.getNumThreads() == before
+
+
+@pytest.mark.parametrize(("count", "again", "expected"), [(3, 0, 1), (2, 1, 1), (2, 0, 0)])
+def test_a_box_of_haar_that_few_windows_agree_on_is_looked_at_again(
+    count: int, again: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cascade:
+        def __init__(self) -> None:
+            self.shapes: list[tuple[int, ...]] = []
+
+        def detectMultiScale2(self, gray: Any, **_: Any) -> Any:  # noqa: N802
+            self.shapes.append(gray.shape)
+            return ([[100, 80, 40, 40]], [count]) if len(self.shapes) == 1 else ([[9, 9, 40, 40]] * again, [4] * again)
+
+    haar, cascade = Haar(), Cascade()
+    monkeypatch.setattr(haar, "_cascade", cascade)
+    found = haar.detect(np.zeros((480, 640, 3), np.uint8))
+    assert [face.box.tolist() for face in found] == [[160, 128, 64, 64]] * expected
+    assert cascade.shapes == [(300, 400), (64, 64)][: 1 + (count == 2)]

@@ -143,7 +143,7 @@ def test_what_is_no_picture_is_called_so(data: bytes) -> None:
 def test_pictures_cut_off_anywhere_never_crash(kind: str, encode: Encode) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     data = encode(Image.fromarray(noise), kind)
-    for share in np.linspace(0, 0.9, 19):
+    for share in np.linspace(0, 0.85, 18):
         with pytest.raises(MienError):
             photos.decode(data[: int(len(data) * share)])
 
@@ -203,3 +203,68 @@ def test_a_large_jpeg_may_be_read_at_half_its_size(
     assert photo.scale == pytest.approx(0.5, abs=0.01)
     assert photos.read(data, enough=501).scale == 1
     assert photos.read(encode(Image.new("RGB", (1001, 801)), "PNG"), enough=500).scale == 1
+
+
+def photo(mode: str, height: int = 400) -> Image.Image:
+    """A picture without a black row."""
+    noise = np.random.default_rng(0).integers(40, 256, (height, 96, 3), np.uint8)
+    return Image.fromarray(noise).convert("L" if mode == "I;16" else mode).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), *(("PNG", m) for m in ("RGB", "RGBA", "L", "LA", "P", "I;16"))]
+)
+def test_a_photo_cut_off_at_its_very_end_is_read_with_a_warning(kind: str, mode: str, encode: Encode) -> None:
+    data = encode(photo(mode), kind)
+    found = photos.read(data[: int(0.97 * len(data))])
+    assert re.search(r"cut off: 9\d% of its rows are there, the others are black", found.warning)
+    whole = photos.read(data)
+    assert whole.warning == ""
+    np.testing.assert_array_equal(found.pixels[:360], whole.pixels[:360])
+    assert found.pixels[-1].max() in {0, 255}  # unread is transparent in some modes
+    for share in (0.88, 0.5):
+        with pytest.raises(MienError, match="damaged or cut off"):
+            photos.read(data[: int(share * len(data))])
+
+
+def test_a_large_jpeg_read_at_less_than_its_size_may_be_cut_off_too(encode: Encode) -> None:
+    data = encode(photo("RGB").resize((1200, 1600)), "JPEG")[:-600]
+    found = photos.read(data, enough=400)
+    assert found.scale == 0.25
+    assert found.warning.startswith("The photo is cut off: 9")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("JPEG", {"progressive": True}), ("WEBP", {}), ("HEIF", {}), ("AVIF", {}), ("BMP", {}), ("TIFF", {})],
+)
+def test_formats_that_cannot_be_read_in_part_stay_an_error_when_cut_off(
+    kind: str, options: dict[str, Any], encode: Encode
+) -> None:
+    data = encode(photo("RGB"), kind, **options)
+    with pytest.raises(MienError, match=r"damaged or cut off|no image"):
+        photos.read(data[: int(0.97 * len(data))])
+
+
+def interlaced(side: int) -> bytes:
+    """A white PNG in Adam7's seven passes."""
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    random = np.random.default_rng(0)
+    rows = [
+        b"\0" + random.integers(9, 256, len(range(x, side, dx)), np.uint8).tobytes()
+        for x, y, dx, dy in passes
+        for _ in range(y, side, dy)
+    ]
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 1)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    )
+
+
+def test_an_interlaced_png_that_is_cut_off_stays_an_error() -> None:
+    data = interlaced(200)
+    assert photos.decode(data).min() > 0
+    with pytest.raises(MienError, match="cut off"):
+        photos.decode(data[: int(0.97 * len(data))])

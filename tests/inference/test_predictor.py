@@ -80,11 +80,11 @@ def test_probabilities_are_those_of_the_network_at_the_cards_temperature(predict
 
 @pytest.mark.parametrize(("threshold", "status"), [(0.0, "ok"), (1.0, "uncertain")])
 def test_an_answer_below_the_threshold_is_uncertain(
-    threshold: float, status: str, champion_folder: Path, card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threshold: float, status: str, champion_folder: Path, card: Card, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv(faces.YUNET_VARIABLE, raising=False)  # it would doubt that noise is a face
     shutil.copytree(champion_folder, tmp_path / "champion")
-    champion.write_card(tmp_path / "champion", dataclasses.replace(card, uncertain_below=threshold))
+    undoubting = dataclasses.replace(card, uncertain_below=threshold, low_confidence_below=0.0)
+    champion.write_card(tmp_path / "champion", undoubting)
     picture = np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)
     assert Mien(tmp_path / "champion").predict(picture)["faces"][0]["status"] == status
 
@@ -213,6 +213,32 @@ def test_crops_are_faces_from_edge_to_edge(predictor: Mien, portrait: bytes, gra
     assert list(third) == ["error"]
     assert fourth["box"] == [0, 0, 512, 600]
     assert predictor.classify([]) == []
+
+
+def test_a_photo_cut_off_at_its_end_is_answered_with_a_warning(predictor: Mien, portrait: bytes) -> None:
+    cut = portrait[:-900]
+    answer, whole = predictor.predict(cut), predictor.predict(portrait)
+    assert answer.warning.startswith("The photo is cut off: 9")
+    assert answer.warning in str(answer)
+    assert answer["warning"] == answer.warning
+    assert "warning" not in whole.to_dict()
+    np.testing.assert_allclose(answer.faces[0].box, whole.faces[0].box, atol=3)
+    assert [each.warning for each in predictor.predict([cut, portrait])] == [answer.warning, ""]
+    crop, other = predictor.classify([cut, portrait])
+    assert crop["warning"] == answer.warning
+    assert "warning" not in other
+    with pytest.raises(MienError, match="damaged or cut off"):
+        predictor.predict(portrait[: len(portrait) // 2])
+
+
+def test_a_picture_to_classify_that_no_face_fills_is_marked(predictor: Mien, portrait: bytes) -> None:
+    photo = photos.decode(portrait)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    face, other, nothing = predictor.classify([photo[99:330, 146:377], photo[300:, :], noise])
+    assert face["status"] in {"ok", "uncertain"}
+    assert face["detection"] is None
+    assert [answer["detection"] for answer in (other, nothing)] == [0.0, 0.0]
+    assert nothing["status"] == "low_confidence"
 
 
 def large(portrait: bytes, encode: Callable[..., bytes], side: float) -> bytes:

@@ -20,6 +20,8 @@ from PIL import Image
 
 from mien.emotions import EMOTIONS
 from mien.inference import drawing
+from mien.serving.access import SCRIPTS
+from mien.serving.site import PAGE
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -206,6 +208,13 @@ def test_the_page_allows_no_foreign_code_and_is_not_sent_twice(served: Any) -> N
     assert (again.status_code, again.content) == (304, b"")
     assert httpx.get(f"{served.url}/").headers["location"] == "app"
     assert "googletagmanager" not in httpx.get(served.url, follow_redirects=True).text
+
+
+def test_every_module_of_the_page_is_served(served: Any) -> None:
+    files = sorted(path.name for path in PAGE.glob("*.js"))
+    assert len(files) > 1
+    assert [httpx.get(f"{served.url}/app/{name}").status_code for name in files] == [200] * len(files)
+    assert [f"/app/{name}" for name in files] == sorted(SCRIPTS)
 
 
 def test_a_photo_is_answered_with_boxes_bars_and_words(page: Browser, pictures: Path) -> None:

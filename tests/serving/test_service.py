@@ -125,6 +125,18 @@ def test_a_photo_may_be_the_body_itself(client: TestClient, portrait: bytes, kin
         assert answer.content == client.post(path, files={"image": portrait}).content
 
 
+def test_a_photo_cut_off_at_its_end_is_answered_with_a_warning(client: TestClient, portrait: bytes) -> None:
+    cut = portrait[:-900]
+    answer = upload(client, cut).json()
+    assert schemas.Answer.model_validate(answer).warning.startswith("The photo is cut off: 9")
+    assert client.post("/explain", files={"image": cut}).json()["warning"] == answer["warning"]
+    batch = client.post("/predict_batch", files=many(cut, portrait)).json()["photos"]
+    assert [photo.get("warning") for photo in batch] == [answer["warning"], None]
+    crops = client.post("/classify", files=many(cut, portrait)).json()["faces"]
+    assert [crop.get("warning") for crop in crops] == [answer["warning"], None]
+    assert client.post("/annotate", files={"image": cut}).status_code == 200
+
+
 def test_a_body_that_is_no_photo_or_too_large_is_refused(client: TestClient, portrait: bytes) -> None:
     bodies = {b"": 415, b"text": 415, portrait[:4000]: 422, portrait + bytes(MAX_BYTES): 413}
     for body, status in bodies.items():
@@ -177,7 +189,9 @@ def test_more_photos_than_a_batch_may_have_are_refused(client: TestClient) -> No
 def test_pictures_of_whole_faces_are_named_without_looking_for_faces(
     client: TestClient, portrait: bytes, encode: Callable[..., bytes]
 ) -> None:
-    answer = client.post("/classify", files=many(portrait, b"text", encode(Image.new("RGB", (200, 100)), "PNG")))
+    head = encode(Image.open(io.BytesIO(portrait)).crop((146, 99, 377, 330)), "PNG")
+    noise = encode(Image.effect_noise((200, 100), 90), "PNG")
+    answer = client.post("/classify", files=many(head, b"text", noise))
     assert answer.status_code == 200
     result = schemas.CropsAnswer.model_validate(answer.json())
     first, second, third = result.faces
@@ -185,6 +199,8 @@ def test_pictures_of_whole_faces_are_named_without_looking_for_faces(
     for face in (first, third):
         assert isinstance(face, schemas.Face)
         assert face.confidence == max(face.probabilities.values())
+    assert first.status != "low_confidence"
+    assert third.status == "low_confidence"
 
 
 @pytest.mark.parametrize(

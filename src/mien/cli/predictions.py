@@ -13,9 +13,9 @@ import cv2
 
 from mien.cli.prediction_files import HEADS, LINES, AnswersFile, Form
 from mien.cli.prediction_table import print_table
-from mien.cli.terminal import ended_by_signals, print_error, progress_bar
+from mien.cli.terminal import ended_by_signals, print_error, print_warning, progress_bar
 from mien.errors import MienError
-from mien.inference.answer_text import counted
+from mien.inference.answer_text import counted, table
 from mien.inference.parallel import cores, in_order
 from mien.inference.photo_files import ENDINGS, collect, targets, write_copy
 from mien.inference.predictions import Prediction
@@ -88,6 +88,8 @@ class Job:
                     print_error(answer.error)
                 else:
                     show(answer)
+                if answer.warning:
+                    print_warning(f"{answer.photo}: {answer.warning}")
                 self.tally.add(answer)
                 advance()
 
@@ -151,7 +153,7 @@ def _fill(file: AnswersFile, job: Job, resume: bool) -> int:
 
 def _print(output: Output, job: Job) -> None:
     """Print the answers: each when it is known, or a table at the end where a person reads."""
-    line: Callable[[Prediction], str] = "{}\n".format if output.form == "table" else LINES[output.form]
+    line = _plain if output.form == "table" else LINES[output.form]
     tabled, person = list[Prediction](), output.form == "table" and sys.stdout.isatty()
     say(HEADS.get(output.form, ""))
     job.answer(
@@ -162,6 +164,10 @@ def _print(output: Output, job: Job) -> None:
         print_table(tabled)
     if person:
         say(f"{job.tally}\n")
+
+
+def _plain(answer: Prediction) -> str:
+    return f"{table(answer.photo, answer.faces)}\n"
 
 
 def say(text: str) -> None:

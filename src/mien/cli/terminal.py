@@ -10,9 +10,17 @@ import click
 
 def print_error(message: str) -> None:
     """Say on stderr what went wrong, as every command does."""
-    mark = click.style("error: ", fg="red") if sys.stderr.isatty() else "error: "
+    _print_marked("error: ", "red", message)
+
+
+def print_warning(message: str) -> None:
+    """Say on stderr what an answer lacks."""
+    _print_marked("warning: ", "yellow", message)
+
+
+def _print_marked(mark: str, colour: str, message: str) -> None:
     # Not by click.echo: it writes past the progress bar, into its line.
-    sys.stderr.write(f"{mark}{message}\n")
+    sys.stderr.write(f"{click.style(mark, fg=colour) if sys.stderr.isatty() else mark}{message}\n")
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 import importlib.util
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mien.errors import MienError
 from mien.inference import yunet
+from mien.inference.crops import square
 from mien.inference.detector_file import YUNET_VARIABLE
 from mien.inference.first_use import provided
 from mien.inference.photos import Pixels
@@ -23,6 +24,11 @@ Floats = NDArray[np.float64]
 
 HAAR_SIDE = 400
 """Longest side in pixels given to the cascade, whose time grows with the picture."""
+
+HAAR_WEAK = 2
+"""A box on which no more of the cascade's windows agree is looked at again."""
+HAAR_AROUND, HAAR_CLOSE = 1.6, 64
+"""How much of its surroundings is looked at then, as a multiple of the box, and at how many pixels."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,33 @@ class Haar:
 
     def detect(self, pixels: Pixels) -> list[Detection]:
         """Find faces of 20 pixels and more, in a photo of 640 of 32 and more; the cascade gives no usable score."""
-        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        scale = max(1.0, max(gray.shape) / HAAR_SIDE)
+        gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        small, scale = gray, max(1.0, max(gray.shape) / HAAR_SIDE)
         if scale > 1:
             size = max(1, round(gray.shape[1] / scale)), max(1, round(gray.shape[0] / scale))
-            gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+            small = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        boxes, counts = self._boxes(small, scaleFactor=1.2, minNeighbors=1, minSize=(20, 20))
+        found = zip(boxes * scale, counts, strict=True)
+        return _largest_first([Detection(box) for box, count in found if count > HAAR_WEAK or self._holds(gray, box)])
+
+    def _holds(self, gray: NDArray[np.uint8], box: Floats) -> bool:
+        """Whether the cascade finds the face of a weak box again from near, in small steps."""
+        around = square(gray, box[0] + box[2] / 2, box[1] + box[3] / 2, HAAR_AROUND * box[2])
+        method = cv2.INTER_AREA if len(around) > HAAR_CLOSE else cv2.INTER_CUBIC
+        near = cv2.resize(around, (HAAR_CLOSE, HAAR_CLOSE), interpolation=method)
+        smallest = int(0.75 * HAAR_CLOSE / HAAR_AROUND)
+        return len(self._boxes(near, scaleFactor=1.05, minNeighbors=4, minSize=(smallest, smallest))[0]) > 0
+
+    def suspects(self, pixels: Pixels, smallest: int) -> bool:
+        """Whether anything of `smallest` pixels or more resembles a face: smaller steps, and no neighbours wanted."""
+        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        return len(self._boxes(gray, scaleFactor=1.1, minNeighbors=0, minSize=(smallest, smallest))[0]) > 0
+
+    def _boxes(self, gray: NDArray[Any], **options: Any) -> tuple[Floats, Sequence[int]]:
+        """Boxes (n, 4), and how many of the cascade's windows agree on each."""
         with self._lock, opencv_threads(self._threads):
-            found = self._cascade.detectMultiScale(gray, scaleFactor=1.2, minNeighbors=2, minSize=(20, 20))
-        boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4) * scale
-        return _largest_first([Detection(box) for box in boxes])
+            found, counts = self._cascade.detectMultiScale2(gray, **options)
+        return np.asarray(found, dtype=np.float64).reshape(-1, 4), counts
 
 
 class YuNet:

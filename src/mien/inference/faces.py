@@ -1,37 +1,28 @@
 """Find faces in a photo and crop them the way FER-2013 frames its own."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.emotions import FACE_SIZE
+from mien.inference.crops import SHAPE, Floats, Gray, crop, resized, slope
 from mien.inference.detector_file import YUNET_FILE, YUNET_VARIABLE
 from mien.inference.detectors import Detection, Detector, Framing, Haar, YuNet, detector
 from mien.inference.photos import Pixels
+from mien.inference.second_look import SURE, best, fills, upside_down
 
-__all__ = ["YUNET_FILE", "YUNET_VARIABLE", "Detection", "Detector", "Face", "Framing", "Haar", "YuNet", "crop",
-           "detector", "find", "slope", "whole"]  # fmt: skip
+__all__ = ["SHAPE", "YUNET_FILE", "YUNET_VARIABLE", "Detection", "Detector", "Face", "Framing", "Haar", "YuNet",
+           "crop", "detector", "find", "slope", "whole"]  # fmt: skip
 
-Floats = NDArray[np.float64]
-Gray = NDArray[np.uint8]
-
-SHAPE = (FACE_SIZE, FACE_SIZE, 1)
 DETECTION_SIDE = 640
 """Longest side in pixels given to the detector; larger photos are scaled down to it."""
 
 FACE_PHOTO_SIDES = (16, 64)
 """A squarish picture with sides in this range is itself a face crop: it has no room for a face and a background."""
 
-SURE = 0.88
-"""A photo in which YuNet gives an upright face this score is not turned."""
 TURNED_ABOVE, TURNED_BETTER = 0.8, 0.03
 """A turned photo counts where its best face scores above the one, and better than the upright photo's by the other."""
-
-LEVEL_ABOVE = 10.0
-"""Eyes that slope by more degrees are levelled; FER-2013's own faces slope by less, and are not."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +54,20 @@ def find(
     Where the pixels are those of a photo at less than its full size, `size` is its width and height.
     Without `turned` no faces turned by 90 or 180 degrees are looked for where no upright one is sure.
     A tiny squarish picture is taken as one face, `found_by` "whole_image": that is how FER-2013's own look.
+    The score is 0 where a second look contradicts: no face in such a picture, or one that is upside down.
     """
     height, width = pixels.shape[:2]
     low, high = FACE_PHOTO_SIDES
     if low <= min(height, width) and max(height, width) <= high and 4 * min(height, width) >= 3 * max(height, width):
-        face = whole(pixels)
-        return [face if _seen_enlarged(pixels, finder) else replace(face, score=0.0)]
+        return [whole(pixels, finder)]
     if min(height, width) < low:
         return []
     shrunk, scale = for_detection(pixels, side)
     gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     full = size or (width, height)
     turns, hits = _upright(shrunk, finder) if turned else (0, finder.detect(shrunk))
-    gray = np.ascontiguousarray(np.rot90(gray, -turns))
+    shrunk, gray = np.rot90(shrunk, -turns), np.ascontiguousarray(np.rot90(gray, -turns))
+    hits = [replace(seen, score=0.0) if upside_down(seen, shrunk, finder) else seen for seen in hits]
     found = (_face(gray, enlarged(seen, scale), finder, full[::-1] if turns % 2 else full) for seen in hits)
     return [_turned_back(face, turns, full) for face in found if face.box[2] > 0 and face.box[3] > 0]
 
@@ -87,26 +79,12 @@ def _upright(pixels: Pixels, finder: Detector) -> tuple[int, list[Detection]]:
     is turned only where no upright face is sure.
     """
     hits = {0: finder.detect(pixels)}
-    if finder.name != YuNet.name or _best(hits[0]) >= SURE:
+    if finder.name != YuNet.name or best(hits[0]) >= SURE:
         return 0, hits[0]
     hits |= {turns: finder.detect(np.ascontiguousarray(np.rot90(pixels, -turns))) for turns in (1, 2, 3)}
-    turns = max(hits, key=lambda turns: _best(hits[turns]))
-    turns = turns if _best(hits[turns]) > max(TURNED_ABOVE, _best(hits[0]) + TURNED_BETTER) else 0
+    turns = max(hits, key=lambda turns: best(hits[turns]))
+    turns = turns if best(hits[turns]) > max(TURNED_ABOVE, best(hits[0]) + TURNED_BETTER) else 0
     return turns, hits[turns]
-
-
-def _seen_enlarged(pixels: Pixels, finder: Detector) -> bool:
-    """Whether YuNet finds a face in a tiny picture, enlarged in a gray margin; others miss too many to be heard."""
-    if finder.name != YuNet.name:
-        return True
-    side, edge = 2 * FACE_SIZE, 2 * FACE_SIZE // 3
-    large = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC)
-    framed = cv2.copyMakeBorder(large, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(128, 128, 128))
-    return any(seen.box[2] * seen.box[3] > side * side / 5 for seen in finder.detect(np.asarray(framed, np.uint8)))
-
-
-def _best(found: list[Detection]) -> float:
-    return max((seen.score or 0.0 for seen in found), default=0.0)
 
 
 def _turned_back(face: Face, turns: int, size: tuple[int, int]) -> Face:
@@ -119,39 +97,12 @@ def _turned_back(face: Face, turns: int, size: tuple[int, int]) -> Face:
     return replace(face, box=(x, y, width, height), landmarks=points if face.landmarks else None)
 
 
-def whole(pixels: Pixels) -> Face:
-    """RGB pixels (h, w, 3) uint8 that are a face from edge to edge."""
+def whole(pixels: Pixels, finder: Detector) -> Face:
+    """RGB pixels (h, w, 3) uint8 that are said to be a face from edge to edge; score 0 where no face fills them."""
     height, width = pixels.shape[:2]
     gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return Face((0, 0, width, height), _resize(gray, FACE_SIZE), "whole_image", min(width, height))
-
-
-def crop(gray: Gray, box: Floats, framing: Framing, slope: float = 0.0) -> NDArray[np.float32]:
-    """Cut out what FER-2013 would frame around `box`, as (48, 48, 1) float32 in [0, 255]; edges are repeated.
-
-    The crop is turned about its centre so that what slopes by `slope` degrees, clockwise, is level.
-    """
-    x, y, width, height = box
-    side = (width + height) / 2 / framing.size
-    middle = x + width / 2 - framing.right * side, y + height / 2 - framing.down * side
-    if not slope:
-        return _resize(_square(gray, *middle, side), FACE_SIZE)
-    # A square about twice as fine as needed, with room for its corners, turned and then shrunk, stays free of jaggies.
-    fine, room = 2 * FACE_SIZE, 3 * FACE_SIZE
-    wide = _resize(_square(gray, *middle, side * room / fine), room)[:, :, 0]
-    turn = cv2.getRotationMatrix2D(((room - 1) / 2, (room - 1) / 2), slope, 1.0)
-    edge = (room - fine) // 2
-    turned = cv2.warpAffine(wide, turn, (room, room), borderMode=cv2.BORDER_REPLICATE)[edge:-edge, edge:-edge]
-    return _resize(turned, FACE_SIZE)
-
-
-def slope(landmarks: Floats | None) -> float:
-    """Degrees by which the line through the eyes falls to the right; 0 where it is unknown or small."""
-    if landmarks is None:
-        return 0.0
-    across, down = landmarks[1] - landmarks[0]
-    degrees = float(np.degrees(np.arctan2(down, across)))
-    return degrees if abs(degrees) > LEVEL_ABOVE else 0.0
+    score = None if fills(pixels, finder) else 0.0
+    return Face((0, 0, width, height), resized(gray, SHAPE[0]), "whole_image", min(width, height), score)
 
 
 def _face(gray: Gray, seen: Detection, finder: Detector, size: tuple[int, int]) -> Face:
@@ -182,18 +133,3 @@ def _clip(box: Floats, width: int, height: int) -> tuple[int, int, int, int]:
     left, top = max(0, round(box[0])), max(0, round(box[1]))
     right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
     return left, top, right - left, bottom - top
-
-
-def _square(gray: Gray, x: float, y: float, side: float) -> Gray:
-    """The square of `side` pixels about a point, its edges repeated where it leaves the picture."""
-    left, top, count = round(x - side / 2), round(y - side / 2), max(1, round(side))
-    rows = np.clip(np.arange(top, top + count), 0, gray.shape[0] - 1)
-    columns = np.clip(np.arange(left, left + count), 0, gray.shape[1] - 1)
-    return gray[rows][:, columns]  # a quarter of the time of one look-up by both
-
-
-def _resize(gray: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """A picture `side` pixels wide: averaged where it shrinks; where it grows, averaging would leave blocks."""
-    method = cv2.INTER_AREA if min(gray.shape[:2]) >= side else cv2.INTER_CUBIC
-    face = np.asarray(cv2.resize(gray, (side, side), interpolation=method), dtype=np.float32)
-    return np.clip(face, 0, 255)[:, :, None]

@@ -70,8 +70,8 @@ class ModelInfo(Record):
 class FacePrediction(Record):
     """A face: its place, its likeliest emotion with all seven calibrated probabilities, and how far to trust them.
 
-    `status` is one of `status.STATUSES`; `detection` is the detector's score and `landmarks` are five points (the eyes,
-    the nose's tip, the mouth's corners), both None where the detector gives none.
+    `status` is one of `status.STATUSES`; `detection` is the detector's score (0 where its second look finds no upright
+    face) and `landmarks` are five points (the eyes, the nose's tip, the mouth's corners); None: not known.
     """
 
     box: Box
@@ -100,7 +100,7 @@ class Prediction(Record):
     """The faces of one photo, the largest first.
 
     `status` is `ok`, `no_face`, or `error` for a photo of several that could not be read: `error` then says why.
-    `photo` is its file's name, empty where it came without one.
+    `photo` is its file's name, empty where it came without one. `warning` says what is missing of one that is cut off.
     """
 
     status: str
@@ -108,14 +108,16 @@ class Prediction(Record):
     model: ModelInfo
     photo: str = field(default="", compare=False)
     error: str = ""
+    warning: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Status, faces and model, or the error; and the photo's name where it has one."""
+        """Status, faces and model, or the error; and the photo's name and the warning where there are any."""
         name = {"photo": self.photo} if self.photo else {}
         if self.error:
             return {**name, "error": self.error}
         faces = [face.to_dict() for face in self.faces]
-        return {**name, "status": self.status, "faces": faces, "model": self.model.to_dict()}
+        answer = {**name, "status": self.status, "faces": faces, "model": self.model.to_dict()}
+        return answer | warned(self.warning)
 
     def to_frame(self) -> "pd.DataFrame":
         """A data frame with a row a face."""
@@ -124,12 +126,17 @@ class Prediction(Record):
     def __str__(self) -> str:
         if self.error:
             return self.error
-        return table(self.photo or "photo", self.faces)
+        return table(self.photo or "photo", self.faces) + (f"\n  {self.warning}" if self.warning else "")
 
     def __repr__(self) -> str:
         name = f"{self.photo!r}: " if self.photo else ""
         found = "; ".join([counted(len(self.faces), "face"), *map(str, self.faces)])
         return f"<Prediction {name}{self.error or found}>"
+
+
+def warned(warning: str) -> dict[str, str]:
+    """What a warning adds to an answer."""
+    return {"warning": warning} if warning else {}
 
 
 def to_rows(photo: str, faces: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

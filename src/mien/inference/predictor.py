@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.inference import champion, detectors, faces, inputs, parallel, photos, remote_photos
+from mien.inference import champion, detectors, faces, inputs, parallel, remote_photos
 from mien.inference.calibration import apply_temperature
 from mien.inference.inputs import PhotoLike
-from mien.inference.predictions import Box, FacePrediction, ModelInfo, Prediction
+from mien.inference.predictions import Box, FacePrediction, ModelInfo, Prediction, warned
 from mien.inference.runtime import Runtime
 from mien.inference.status import status
 from mien.inference.tta import average
@@ -100,13 +100,13 @@ class Mien:
         """
         if isinstance(image, list | tuple):
             return self._together(image)
-        (found,) = self._named([self.find(image)])
-        return self._prediction(inputs.name_of(image), found)
+        (answer,) = self._predictions([(inputs.name_of(image), self._seen(image))])
+        return answer
 
     def predict_url(self, address: str, /) -> Prediction:
         """The same for a photo at an http or https address. Raises MienError where it cannot be had."""
-        (found,) = self._named([self._find(remote_photos.download(address), address)])
-        return self._prediction(address, found)
+        (answer,) = self._predictions([(address, self._find(remote_photos.download(address), address))])
+        return answer
 
     def stream(
         self, images: Iterable[PhotoLike], /, *, workers: int | None = None
@@ -138,22 +138,35 @@ class Mien:
         return [answer.to_dict() for answer in self._together(images)]
 
     def classify(self, crops: Sequence[PhotoLike]) -> list[dict[str, Any]]:
-        """One face's prediction for each picture that is a face from edge to edge; `{"error": message}` as above."""
-        found = [_attempt(lambda crop: [faces.whole(_decoded(crop).pixels)], crop) for crop in crops]
-        named = iter(self._named([faces_ for faces_ in found if not isinstance(faces_, MienError)]))
-        return [{"error": str(item)} if isinstance(item, MienError) else next(named)[0].to_dict() for item in found]
+        """One face's prediction for each picture that is a face from edge to edge; `{"error": message}` as above.
+
+        A picture in which the detector finds no face that fills it has the status `low_confidence`.
+        """
+        found = [_attempt(self._whole, crop) for crop in crops]
+        named = iter(self._named([seen.faces for seen in found if not isinstance(seen, MienError)]))
+        return [
+            {"error": str(seen)} if isinstance(seen, MienError) else next(named)[0].to_dict() | warned(seen.warning)
+            for seen in found
+        ]
+
+    def _whole(self, crop: PhotoLike) -> "Seen":
+        photo = inputs.decode(inputs.load(crop), inputs.name_of(crop))
+        return Seen([faces.whole(photo.pixels, self.detector)], photo.warning)
 
     def find(self, image: PhotoLike) -> list[faces.Face]:
         """The faces in a photo, cropped to the model's input. Raises MienError for what is no photo."""
+        return self._seen(image).faces
+
+    def _seen(self, image: PhotoLike) -> "Seen":
         return self._find(inputs.load(image), inputs.name_of(image))
 
-    def _find(self, loaded: inputs.Loaded, name: str) -> list[faces.Face]:
+    def _find(self, loaded: inputs.Loaded, name: str) -> "Seen":
         photo = inputs.decode(loaded, name, 2 * self.detection_side)
         found = faces.find(photo.pixels, self.detector, self.detection_side, photo.size, turned=self.turned)
         if photo.scale < 1 and any(face.side * photo.scale < FINE for face in found):
             pixels = inputs.decode(loaded, name).pixels
-            return faces.find(pixels, self.detector, self.detection_side, turned=self.turned)
-        return found
+            found = faces.find(pixels, self.detector, self.detection_side, turned=self.turned)
+        return Seen(found, photo.warning)
 
     def model(self) -> dict[str, Any]:
         """Version, family and lineage of the champion."""
@@ -174,17 +187,20 @@ class Mien:
 
     def _together(self, images: Iterable[PhotoLike]) -> list[Prediction]:
         """The predictions for several photos, whose faces are classified in one go."""
-        found = [(inputs.name_of(image), _attempt(self.find, image)) for image in images]
-        named = iter(self._named([faces_ for _, faces_ in found if not isinstance(faces_, MienError)]))
+        return self._predictions([(inputs.name_of(image), _attempt(self._seen, image)) for image in images])
+
+    def _predictions(self, photos_: Sequence[tuple[str, "Seen | MienError"]]) -> list[Prediction]:
+        """The predictions for photos by name, in which faces were found or which could not be read."""
+        named = iter(self._named([seen.faces for _, seen in photos_ if not isinstance(seen, MienError)]))
         return [
-            Prediction("error", (), self._model, name, str(item))
-            if isinstance(item, MienError)
-            else self._prediction(name, next(named))
-            for name, item in found
+            Prediction("error", (), self._model, name, str(seen))
+            if isinstance(seen, MienError)
+            else self._prediction(name, next(named), seen.warning)
+            for name, seen in photos_
         ]
 
-    def _prediction(self, name: str, found: tuple[FacePrediction, ...]) -> Prediction:
-        return Prediction("ok" if found else "no_face", found, self._model, name)
+    def _prediction(self, name: str, found: tuple[FacePrediction, ...], warning: str) -> Prediction:
+        return Prediction("ok" if found else "no_face", found, self._model, name, warning=warning)
 
     def _named(self, found: Sequence[Sequence[faces.Face]]) -> list[tuple[FacePrediction, ...]]:
         """The predictions for the faces of each photo."""
@@ -213,12 +229,15 @@ class Mien:
         )
 
 
-def _attempt(find: Callable[[PhotoLike], list[faces.Face]], image: PhotoLike) -> list[faces.Face] | MienError:
+class Seen(NamedTuple):
+    """The faces found in a photo, and what is missing of one that is cut off."""
+
+    faces: list[faces.Face]
+    warning: str
+
+
+def _attempt(find: Callable[[PhotoLike], Seen], image: PhotoLike) -> Seen | MienError:
     try:
         return find(image)
     except MienError as error:
         return error
-
-
-def _decoded(image: PhotoLike) -> photos.Photo:
-    return inputs.decode(inputs.load(image), inputs.name_of(image))

@@ -16,11 +16,15 @@ from mien.serving.asgi import App, Receive, Scope, Send
 
 KEYS, OPEN, ORIGINS = "MIEN_API_KEY", "MIEN_OPEN", "MIEN_CORS_ORIGINS"
 
+MODULES = ("app", "client", "dom", "downloads", "faces", "photos", "results", "saliency", "state", "webcam")
+"""The page's JavaScript."""
+SCRIPTS = tuple(f"/app/{name}.js" for name in MODULES)
+
 PATHS = {
     "health": ("/livez", "/readyz", "/healthz"),
     "metrics": ("/metrics",),
     # The page holds nothing secret, and asks for the key itself: a browser sends none when it opens an address.
-    "page": ("/", "/app", "/app/", "/app/app.css", "/app/app.js", "/docs", "/docs.json"),
+    "page": ("/", "/app", "/app/", "/app/app.css", *SCRIPTS, "/docs", "/docs.json"),
 }
 ASSETS = "/static_content/"
 EXPOSED = ("retry-after", "server-timing", "x-mien-commit", "x-mien-data", "x-mien-model", "x-request-id")

@@ -15,6 +15,7 @@ from mien.errors import MienError
 from mien.inference import champion, drawing, faces, photos, saliency
 from mien.inference.calibration import apply_temperature
 from mien.inference.photos import Pixels
+from mien.inference.predictions import warned
 from mien.inference.predictor import Mien
 from mien.inference.tta import average
 from mien.serving import timings
@@ -78,7 +79,7 @@ class PhotoService:
 
     def annotate(self, image: bytes, accept: str) -> tuple[bytes, str]:
         """The photo with its faces drawn into it, and its media type: JPEG, or PNG where that alone is wanted."""
-        pixels = _decode(image)
+        pixels = _read(image).pixels
         drawn = Image.fromarray(drawing.annotate(pixels, self.predict(pixels)["faces"]))
         as_png = "image/png" in accept and "image/jpeg" not in accept
         kind, options = ("PNG", {"compress_level": 1}) if as_png else ("JPEG", {"quality": 90})
@@ -86,10 +87,10 @@ class PhotoService:
 
     def explain(self, image: bytes) -> dict[str, Any]:
         """The largest faces of a photo, each with what its answer depends on."""
-        pixels = _decode(image)
-        answer = self.predict(pixels)
+        photo = _read(image)
+        answer = self.predict(photo.pixels) | warned(photo.warning)
         most = self.limits.explained_faces
-        crops = [face.pixels for face in self.mien.find(pixels)[:most]]
+        crops = [face.pixels for face in self.mien.find(photo.pixels)[:most]]
         result = answer["faces"][:most]
         named = np.array([EMOTIONS.index(face["emotion"]) for face in result], dtype=np.int64)
         stacked = np.asarray(crops, dtype=np.float32).reshape(-1, *faces.SHAPE)
@@ -133,9 +134,9 @@ def _explained(crop: NDArray[np.float32], found: saliency.Saliency) -> dict[str,
     }
 
 
-def _decode(image: bytes) -> Pixels:
+def _read(image: bytes) -> photos.Photo:
     try:
-        return photos.decode(image)
+        return photos.read(image)
     except MienError as error:
         raise refusal(error) from error
 

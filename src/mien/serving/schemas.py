@@ -13,6 +13,9 @@ Probability = float
 Status = Literal["ok", "uncertain", "too_small", "blurry", "low_confidence"]
 
 
+CUT_OFF = Field(default="", description="What is missing of a photo that is cut off at its very end; absent else.")
+
+
 class Model(BaseModel):
     """The model that answers and where it comes from."""
 
@@ -32,12 +35,14 @@ class Face(BaseModel):
     confidence: Probability = Field(ge=0, le=1, description="The named emotion's probability.")
     status: Status = Field(
         description="`uncertain`: the named emotion is less likely than the model's threshold. `too_small`, `blurry`, "
-        "`low_confidence` (of the detector): the face is a poor one to judge."
+        "`low_confidence` (of the detector, or its second look contradicts): the face is a poor one to judge."
     )
 
     box: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels of the upright photo.")
     found_by: str
-    detection: float | None = Field(description="The detector's score, where it has one.")
+    detection: float | None = Field(
+        description="The detector's score, where it has one; 0 where its second look finds no upright face."
+    )
     landmarks: list[tuple[float, float]] | None = Field(
         description="The eyes, the nose's tip and the mouth's corners, the picture's left first, where they are known."
     )
@@ -49,6 +54,7 @@ class Answer(bentoml.IODescriptor):  # type: ignore[misc]
     status: Literal["ok", "no_face"]
     faces: list[Face]
     model: Model
+    warning: str = CUT_OFF
 
 
 class PhotoAnswer(BaseModel):
@@ -56,6 +62,7 @@ class PhotoAnswer(BaseModel):
 
     status: Literal["ok", "no_face"]
     faces: list[Face]
+    warning: str = CUT_OFF
 
 
 class Error(BaseModel):
@@ -71,10 +78,16 @@ class BatchAnswer(bentoml.IODescriptor):  # type: ignore[misc]
     model: Model
 
 
+class CropFace(Face):
+    """A face that fills its picture."""
+
+    warning: str = CUT_OFF
+
+
 class CropsAnswer(bentoml.IODescriptor):  # type: ignore[misc]
     """One entry a picture, in the order sent; one that cannot be used has an error in its place."""
 
-    faces: list[Face | Error]
+    faces: list[CropFace | Error]
     model: Model
 
 
@@ -101,6 +114,7 @@ class Explanation(bentoml.IODescriptor):  # type: ignore[misc]
     unexplained: int = Field(description="Faces of the photo that are left out because they are many.")
     note: str
     model: Model
+    warning: str = CUT_OFF
 
 
 class Runtime(BaseModel):

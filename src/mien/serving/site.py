@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mien.serving import openapi
-from mien.serving.access import PATHS, Access
+from mien.serving.access import PATHS, SCRIPTS, Access
 from mien.serving.limits import Limits
 from mien.serving.requests import hint
 
@@ -23,7 +23,7 @@ PAGE = Path(__file__).parent / "page"
 FILES = {
     "/app": ("app.html", "text/html; charset=utf-8"),
     "/app/app.css": ("app.css", "text/css; charset=utf-8"),
-    "/app/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    **{path: (Path(path).name, "text/javascript; charset=utf-8") for path in SCRIPTS},
     "/docs": ("docs.html", "text/html; charset=utf-8"),
 }
 FETCHED = {"/model_info", *chain(*PATHS.values())}
