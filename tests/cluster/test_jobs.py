@@ -16,7 +16,7 @@ import pytest
 
 from mien.cluster import jobs as portable
 from mien.cluster.jobs import CODE, Home
-from mien.config.params import DistillationRecipe, Family, Params
+from mien.config.params import Params
 from mien.data.dataset import digest, read_split
 from mien.errors import MienError
 from mien.files import write_json
@@ -47,23 +47,6 @@ with alone_in(Path(sys.argv[1]), ""):
     sys.stdin.read()
 """
 """Holds a folder of checkpoints as `mien train` does, until its input ends."""
-
-
-@pytest.fixture
-def small(params: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Two tiny families and a student of the first; the project is the current folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copytree(prepared, tmp_path / "data/prepared")
-    recipe = {"batch_size": 32, "epochs": 3, "max_rows": 140, "precision": "float32"}
-    network = dataclasses.replace(params.family("cnn").model, network="cnn", blocks=((8,),))
-    write_json(tmp_path / "reports/tune/cnn.json", {"best": {"params": {"train.learning_rate": 0.03}}})
-    families = {
-        "cnn": Family(network, recipe, params.family("cnn").search),
-        "wider": Family(dataclasses.replace(network, blocks=((12,),)), recipe),
-    }
-    distil = DistillationRecipe(("cnn",) * 5, start="cnn")
-    return dataclasses.replace(params, families=families, students={"pupil": Family(network, recipe, distil=distil)})
 
 
 def bare(*arguments: str | Path, code: Path, **variables: str) -> subprocess.Popen[str]:

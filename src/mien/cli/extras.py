@@ -14,7 +14,7 @@ PIPELINE = ("dvc", "keras", "mlflow", "bentoml")
 def missing(module: str, command: str) -> str:
     """One sentence that names the extra to install for a command's missing library."""
     library = module.partition(".")[0]
-    extra = "serve" if library in SERVE else "train"
+    extra = "serve" if library in SERVE else "cluster" if library == "ray" else "train"
     return (
         f"`mien {command}` needs {library}, which is not installed. Install Mien with its extra `{extra}`: "
         f"pip install 'mien[{extra}]' (in a clone: pip install '.[{extra}]')."

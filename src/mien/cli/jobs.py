@@ -1,12 +1,18 @@
 """`mien jobs`: trainings carried to other machines and home again."""
 
+import json
+import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
+from mien.cli import extras, jobs_table
 from mien.cli.terminal import print_error
-from mien.config.params import load
+from mien.config.params import Params, load
 from mien.errors import MienError
 from mien.learning import models
 
@@ -45,22 +51,63 @@ def write(params: Path, folder: Path, families: tuple[str, ...]) -> None:
 
 @jobs.command()
 @FOLDER
+@FAMILIES
+@click.option("--cluster", envvar="RAY_ADDRESS", metavar="ADDRESS", help="Of the Ray cluster. Default: RAY_ADDRESS.")
+@click.option("--cpus", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Cores of each training.")
+@click.option("--gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="GPUs, also parts of one.")
+@click.pass_obj
+def run(params: Path, folder: Path, families: tuple[str, ...], cluster: str | None, cpus: float, gpus: float) -> None:
+    """Train FAMILYs on a Ray cluster (all that is out of date, if none is named), by way of the folder JOBS.
+
+    Every epoch comes back to JOBS, and finished trainings come home; `dvc repro` then records them without training.
+    """
+    loaded = load(params)
+    models.check(loaded, families)
+    extras.require("jobs run", "ray")
+    if not cluster:
+        raise MienError("Name a Ray cluster: --cluster HOST:PORT or RAY_ADDRESS; docs/cluster.md tells how to get one.")
+    # Ray reads it when it is imported: else twenty lines tell of a dead node, where ours is one.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Raylet is terminated|marked dead")
+    from mien.cluster import fleet
+    from mien.cluster import jobs as portable
+    from mien.learning.training import hardware
+
+    names = families or out_of_date()
+    if not names:
+        click.echo("Every training is up to date.")
+        return
+    hardware.start()
+    portable.write(folder, names, loaded, portable.Home())
+    try:
+        with fleet.connected(cluster), jobs_table.live(folder) as (say, watch):
+            given_up = fleet.run(folder, names, fleet.Needs(cpus, gpus), say, watch)
+    except KeyboardInterrupt:
+        print_error(f"Interrupted. Every finished epoch is in {folder}: the same command carries on.")
+        sys.exit(130)
+    for training in given_up:
+        print_error(f"{training.job.name}: {training.fault}")
+    bring_home(folder, names, loaded, failed=bool(given_up))
+
+
+def out_of_date() -> tuple[str, ...]:
+    """The families and students that `dvc repro` would train."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MienError(f"`dvc status` failed; name the families to train.\n{done.stderr.strip()}")
+    stages = (stage.partition("@") for stage in json.loads(done.stdout))
+    return tuple(name for stage, _, name in stages if stage in {"train", "distil"})
+
+
+@jobs.command()
+@FOLDER
 def status(folder: Path) -> None:
     """Show how far the trainings in the folder JOBS are."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     from mien.cluster import jobs as portable
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("training", "state", "epoch", "best macro-F1", "s an epoch", "machine"):
-        table.add_column(title, justify="left" if title in {"training", "state", "machine"} else "right")
-    for one in portable.status(folder):
-        score = "" if one.score is None else f"{one.score:.3f}"
-        pace = "" if one.seconds_per_epoch is None else f"{one.seconds_per_epoch:.1f}"
-        table.add_row(one.job.name, one.state, f"{one.epoch}/{one.job.recipe.epochs}", score, pace, one.machine)
-    Console().print(table)
+    Console().print(jobs_table.table(portable.status(folder), {}))
 
 
 @jobs.command()
@@ -73,17 +120,23 @@ def take(params: Path, folder: Path, families: tuple[str, ...]) -> None:
     A training by another plan, on other faces or with damaged weights is refused; what is here stays as it is.
     """
     loaded = load(params)
-    from mien.cluster import jobs as portable
     from mien.learning.training import hardware
 
     hardware.start()
-    taken, refused = portable.take(folder, families, loaded, portable.Home())
+    bring_home(folder, families, loaded)
+
+
+def bring_home(folder: Path, families: Sequence[str], params: Params, failed: bool = False) -> NoReturn:
+    """Take what is finished, and end with the exit code."""
+    from mien.cluster import jobs as portable
+
+    taken, refused = portable.take(folder, families, params, portable.Home())
     for job in taken:
         click.echo(f"{job.name}: taken to checkpoints/{job.name}")
     for reason in refused:
         print_error(reason)
-    if not taken and not refused:
+    if not taken and not refused and not failed:
         raise MienError(f"Nothing in {folder} is finished. See how far it is: mien jobs status {folder}")
     if taken:
         click.echo("Next: dvc repro")
-    sys.exit(bool(refused))
+    sys.exit(bool(refused) or failed)

@@ -1,0 +1,92 @@
+"""`mien jobs run` as it is typed, on a Ray cluster of this machine that `ray start` made."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from mien.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose only family is tiny, and whose search is done."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    shutil.copytree(prepared, "data/prepared")
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    recipe = {"epochs": 6, "restart": 0, "max_rows": 140, "batch_size": 32, "precision": "float32"}
+    tree |= {"families": {"cnn": {"model": {"network": "cnn", "blocks": [[8]]}, "train": recipe}}, "students": {}}
+    tree["evaluate"]["ensembles"] = {}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    return tmp_path
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Of a cluster of one node, started as docs/cluster.md does it."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    start = [
+        *ray,
+        "start",
+        "--head",
+        f"--port={port}",
+        "--num-cpus=1",
+        "--disable-usage-stats",
+        "--include-dashboard=false",
+    ]
+    subprocess.run(start, check=True, capture_output=True, timeout=120)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        subprocess.run([*ray, "stop", "--force"], check=False, capture_output=True, timeout=60)
+
+
+def run(*arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "mien", "jobs", "run", "jobs", "cnn", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_interrupted_and_carried_on_it_comes_home(project: Path, address: str) -> None:
+    with run("--cluster", address) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("cnn 1/6"))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.endswith("error: Interrupted. Every finished epoch is in jobs: the same command carries on.\n")
+    kept = json.loads((project / "jobs/cnn/state.json").read_text())["epoch"]
+    assert kept >= 1
+    with run("--cluster", address) as process:
+        told, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert f"cnn {kept}/6" not in told, "an epoch that came back is not trained again"
+    assert f"cnn {kept + 1}/6" in told
+    assert told.endswith("cnn: taken to checkpoints/cnn\nNext: dvc repro\n")
+    assert json.loads((project / "checkpoints/cnn/state.json").read_text())["epoch"] == 6
+
+
+def test_without_an_address_the_command_says_where_to_name_one(project: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    result = CliRunner().invoke(main, ["jobs", "run", "jobs", "cnn"])
+    assert result.exit_code == 1
+    assert "Name a Ray cluster: --cluster HOST:PORT or RAY_ADDRESS" in result.output
+    assert not Path("jobs").exists()
