@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from ray.cluster_utils import Cluster
 from timing import table
 from training import random_faces
@@ -36,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     split = random_faces(options.faces)
-    faces = split, split.take(range(options.faces // 8))
+    faces = split, split.take(np.arange(options.faces // 8))
     with TemporaryDirectory() as root:
         alone = seconds(lambda: Worker(write(Path(root) / "alone", faces, options.epochs, 2), say=quiet).run())
         cold, warm, again, moved = on_a_cluster(Path(root), faces, options.epochs)
@@ -91,7 +92,7 @@ def one_alone(root: Path, faces: Faces, epochs: int) -> float:
 def after_a_death(root: Path, faces: Faces) -> float:
     """Seconds from the kill of the only node to the next epoch on one that is waiting."""
     folder, died, heard = write(root / "death", faces, 4, 1), 0.0, 0.0
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     doomed: Any = made.add_node(num_cpus=1)
 
     def kill(_: Sequence[Any]) -> None:
@@ -118,7 +119,7 @@ def after_a_death(root: Path, faces: Faces) -> float:
 @contextlib.contextmanager
 def cluster(nodes: int) -> Any:
     """A head without cores and `nodes` with one each."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(nodes):
         made.add_node(num_cpus=1)
     try:

@@ -29,7 +29,7 @@ def cluster() -> Iterator[Any]:
     """A head without cores, and two nodes with one each, on loopback."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         yield made
     finally:

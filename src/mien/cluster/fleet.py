@@ -1,5 +1,6 @@
 """Trainings of a folder of jobs on a Ray cluster: students after their teachers, each carried on where a node dies."""
 
+import logging
 import os
 import socket
 import time
@@ -64,7 +65,7 @@ def connected(address: str) -> Iterator[None]:
         if address != "auto":  # Ray would wait for a cluster that is not there for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="CRITICAL")
+        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, ValueError, RuntimeError) as error:
         raise MienError(
             f"No Ray cluster answers at {address!r} ({str(error).splitlines()[0]}). Start one with `ray start --head` "

@@ -551,3 +551,23 @@ taught = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3, teachers(Path(sys.
 print(train(taught).state.epoch)
 """
     assert run_script(script, tmp_path, KERAS_BACKEND="tensorflow") == ["2", "2", "2"]
+
+
+COMPILED = """
+import sys
+from pathlib import Path
+from mien.learning.training import hardware
+
+hardware.gpus = lambda: ["gpu:0"]
+hardware.start()
+import jax
+
+jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y @ y, x))(jax.numpy.ones((64, 64))).block_until_ready()
+print(Path(jax.config.jax_compilation_cache_dir).relative_to(Path(sys.argv[1]).parent))
+"""
+
+
+def test_on_a_gpu_jax_keeps_what_it_compiles_in_the_users_cache(tmp_path: Path) -> None:
+    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}
+    assert run_script(COMPILED, tmp_path, **jax, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0") == ["mien/jax"]
+    assert list((tmp_path / "mien/jax").glob("*cache*"))

@@ -12,6 +12,9 @@ from mien.errors import MienError
 FACES_SHARE = 0.4
 """Share of a GPU's memory that the faces may take; the rest is for the network and its activations."""
 
+COMPILED_BYTES = 2**31
+"""Most that compiled programs take in the user's cache; JAX removes those that were not used for longest."""
+
 
 def start() -> None:
     """Import Keras and its backend without TensorFlow's notices, which no setting silences.
@@ -25,7 +28,8 @@ def start() -> None:
             os.dup2(notices.fileno(), 2)
             import keras
 
-            keras.backend.backend()
+            if keras.backend.backend() == "jax" and gpus():
+                _keep_compiled()
     except ImportError as error:
         backend = os.environ.get("KERAS_BACKEND", "tensorflow")
         raise MienError(
@@ -35,6 +39,20 @@ def start() -> None:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _keep_compiled() -> None:
+    """Let JAX keep what it compiles in the user's cache: full-width networks compile for minutes on a GPU.
+
+    JAX_COMPILATION_CACHE_DIR names another folder. On a CPU there is none, whose programs fit one processor only.
+    """
+    import jax
+
+    settings: Any = jax.config
+    if not settings.jax_compilation_cache_dir:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        settings.update("jax_compilation_cache_dir", str(cache / "mien" / "jax"))
+        settings.update("jax_compilation_cache_max_size", COMPILED_BYTES)
 
 
 def gpus() -> list[str]:
