@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--width", type=float, default=1.0, help="of every network")
     options = parser.parse_args()
+    few = np.arange(min(512, options.faces))
     until, split = time.monotonic() + 60 * options.minutes, random_faces(options.faces)
     product = matrix_product(8192 if hardware.gpus() else 1024)
     print(
