@@ -57,9 +57,7 @@ def main() -> None:
         if time.monotonic() > until:
             print(f"| {name} | not measured: the time is over |", flush=True)
             continue
-        plan = Plan.of(
-            replace(architecture, width=options.width), recipe, split, split.take(np.arange(min(512, len(split)))), 7
-        )
+        plan = Plan.of(replace(architecture, width=options.width), recipe, split, split.take(few), 7)
         network, learner = loop.compile_learner(plan)
         flops = 6 * macs(network)  # forward, and backward to weights and to inputs
         first, scanned = scan_speed(learner, plan, options.rounds)
