@@ -10,6 +10,7 @@ loop are slow: JAX_PLATFORMS=cpu and --faces 256 --width 0.125 --rounds 1.
 import argparse
 import time
 from dataclasses import replace
+from typing import Literal
 
 import keras
 import numpy as np
@@ -51,7 +52,7 @@ def main() -> None:
     print("| network | GMAC | first epoch, s | images/s, one call an epoch | of the product | images/s, single steps |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     # JAX computes bfloat16 on a processor a hundred times slower than float32.
-    precision = "auto" if hardware.gpus() else "float32"
+    precision: Literal["auto", "float32"] = "auto" if hardware.gpus() else "float32"
     recipe = Training(1, options.batch, "sgd", 0.05, "cosine", AUGMENTATION, precision=precision)
     for name, architecture in NETWORKS.items():
         if time.monotonic() > until:
