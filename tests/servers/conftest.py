@@ -1,6 +1,7 @@
 """PostgreSQL, an S3-compatible store and MLflow on both, each a process of its own that ends with its fixture."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,9 @@ def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
+@contextmanager
 def serve(command: list[str], address: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Run a web server until the generator is closed."""
+    """Run a web server until the block ends; gives its address once it answers."""
     log = folder / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -146,10 +148,9 @@ def bare_environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers of compose.yaml: their addresses, and the environment that compose.yaml gives to other machines."""
+    """The running servers: PostgreSQL, and the environment that other machines have."""
 
     postgres: Postgres
-    tracking: str
     environment: dict[str, str]
 
 
@@ -182,7 +183,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an S3-compatible server that keeps everything in memory."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
-    yield from serve(command, f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("s3"), bare_environment())
+    with serve(command, f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("s3"), bare_environment()) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -201,10 +203,18 @@ def running(
     program, *options = compose("mlflow", "command", **names, **{"port=5000": f"port={port}"})
     environment = bare_environment() | store | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", program, *options]
-    for address in serve(command, f"http://127.0.0.1:{port}", folder, environment):
-        ours = {"MLFLOW_TRACKING_URI": address, "OPTUNA_STORAGE": postgres.url("optuna")}
-        keys = {name: value for name, value in store.items() if name.startswith("AWS_")}
-        yield Servers(postgres, address, ours | keys)
+    with serve(command, f"http://127.0.0.1:{port}", folder, environment):
+        places = {"SERVER:5000": f"127.0.0.1:{port}", "SERVER:5432": f"127.0.0.1:{postgres.port}", "PASSWORD": PASSWORD}
+        yield Servers(postgres, exports(places | {"http://SERVER:7070": s3}))
+
+
+def exports(places: dict[str, str]) -> dict[str, str]:
+    """The variables that compose.yaml's head gives to other machines."""
+    head = (ROOT / "compose.yaml").read_text().partition("\nname:")[0]
+    for name, place in places.items():
+        head = head.replace(name, place)
+    lines = re.findall(r"export (.+)", head)
+    return dict(pair.split("=", 1) for line in lines for pair in line.split())
 
 
 def compose_config(name: str) -> str:
