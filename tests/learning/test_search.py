@@ -90,6 +90,19 @@ search.search("a", {{"x": Dimension(low=0.0, high=1.0)}}, {{"x": 0.5}}, objectiv
     assert len({trial["params"]["x"] for trial in found["trials"]}) == 6, "and draws no others twice"
 
 
+def test_after_ctrl_c_the_values_of_the_interrupted_trial_are_tried_again(tmp_path: Path) -> None:
+    def objective(trial: search.Trial) -> float:
+        if trial.number == 1:
+            raise KeyboardInterrupt
+        return peak(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        search.search("a", SPACE, START, objective, budget(tmp_path, trials=3), seed=1)
+    found = search.search("a", SPACE, START, objective, budget(tmp_path, trials=3), seed=1)
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "fail", "complete", "complete"]
+    assert found["trials"][1]["params"] == found["trials"][2]["params"]
+
+
 def test_the_environment_names_another_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
     search.search("a", SPACE, START, peak, budget(tmp_path, trials=1), seed=1)

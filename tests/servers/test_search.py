@@ -36,7 +36,9 @@ def budget(storage: str, trials: int = 6) -> Tune:
 
 def searched(storage: str, *rounds: list[int], trials: int = 6) -> list[dict[str, Any]]:
     """What processes found that search together, round after round; see searching.py."""
-    command = [sys.executable, str(Path(__file__).with_name("searching.py")), storage, str(trials), json.dumps(rounds)]
+    script = str(Path(__file__).with_name("searching.py"))
+    # Python 3.12 warns of forks beside threads, which NumPy has.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", script, storage, str(trials), json.dumps(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
