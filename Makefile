@@ -99,8 +99,8 @@ bench-serve: $(READY)  ## serving's speed, against fer, Keras and OpenCV; makes 
 .PHONY: lock
 lock: $(READY)  ## compile the requirements files anew from pyproject.toml
 	echo 'uv>=0.9' | $(BIN)/uv pip compile - $(COMPILE) -o requirements-uv.lock
-	$(BIN)/uv pip compile pyproject.toml --extra train --extra dev $(COMPILE) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra train --extra servers --extra dev $(COMPILE) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra serve $(COMPILE) -o requirements-serving.lock
-	$(BIN)/uv pip compile pyproject.toml --extra train --extra gpu $(COMPILE) -o requirements-gpu.lock
+	$(BIN)/uv pip compile pyproject.toml --extra train --extra servers --extra gpu $(COMPILE) -o requirements-gpu.lock
 
 COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mien import servers
 from mien.config.params import Family, Params
 from mien.errors import MienError
 from mien.files import write_json
@@ -96,6 +97,7 @@ def short(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", line.address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(servers, "PATIENCE", 0.0)
     family = params.family("cnn")
     recipe = {"batch_size": 32, "epochs": 3, "max_rows": 70}
     small = Family(dataclasses.replace(family.model, blocks=((4,),)), recipe, family.search)

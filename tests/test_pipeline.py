@@ -51,9 +51,10 @@ def test_a_stages_own_code_is_among_its_dependencies(stages: dict[str, Any]) -> 
 
 
 NETWORK = "${item.model.network}"
+ERRORS = {"mien.errors": "texts of errors", "mien.servers": "locks, and waiting for servers"}
 TRACKING = {"mien.registry": "tracks what the stage did; no result is read from it"}
 NO_RESULT = {
-    stage: {"mien.errors": "texts of errors", **(TRACKING if stage in ("tune", "train") else {})}
+    stage: {**ERRORS, **(TRACKING if stage in ("tune", "train") else {})}
     for stage in ("prepare", "validate", "tune", "train", "evaluate", "promote", "package")
 }
 """Modules that a stage may import without depending on them, each with the reason: they change no output of it."""

@@ -66,7 +66,7 @@ def test_a_spent_budget_runs_no_more_trials(tmp_path: Path) -> None:
     assert search.search("b", SPACE, START, peak, budget(tmp_path, minutes=0), seed=1)["best"]["value"] is None
 
 
-def test_a_killed_search_carries_on_with_new_draws(tmp_path: Path) -> None:
+def test_a_killed_search_carries_on_and_tries_the_lost_values_again(tmp_path: Path) -> None:
     storage = tmp_path / "optuna.log"
     script = f"""
 import os, signal
@@ -86,7 +86,21 @@ search.search("a", {{"x": Dimension(low=0.0, high=1.0)}}, {{"x": 0.5}}, objectiv
     states = [trial["state"] for trial in found["trials"]]
     assert states.count("complete") == 6
     assert states.count("fail") == 1
-    assert len({trial["params"]["x"] for trial in found["trials"]}) == 7
+    assert found["trials"][3]["params"] == found["trials"][4]["params"]
+    assert len({trial["params"]["x"] for trial in found["trials"]}) == 6, "and draws no others twice"
+
+
+def test_after_ctrl_c_the_values_of_the_interrupted_trial_are_tried_again(tmp_path: Path) -> None:
+    def objective(trial: search.Trial) -> float:
+        if trial.number == 1:
+            raise KeyboardInterrupt
+        return peak(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        search.search("a", SPACE, START, objective, budget(tmp_path, trials=3), seed=1)
+    found = search.search("a", SPACE, START, objective, budget(tmp_path, trials=3), seed=1)
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "fail", "complete", "complete"]
+    assert found["trials"][1]["params"] == found["trials"][2]["params"]
 
 
 def test_the_environment_names_another_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Tune:
-    """The budget of one Optuna study: it ends at `trials` or after `minutes`, whichever is first."""
+    """The budget of one Optuna study, over all processes: `trials`, or `minutes` of trials, whichever is first."""
 
     trials: Annotated[int, between(0)]
     minutes: Annotated[float, between(0)]

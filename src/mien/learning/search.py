@@ -1,8 +1,7 @@
-"""Hyperparameter search with Optuna: seeded TPE, median pruning, resumable after a kill."""
+"""Hyperparameter search with Optuna: seeded TPE, median pruning, resumable after a kill, on any number of machines."""
 
-import os
-import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,7 @@ import optuna
 
 from mien.config.params import Dimension, Tune
 from mien.errors import MienError
-
-STORAGE_VARIABLE = "OPTUNA_STORAGE"
+from mien.learning import studies
 
 Pruned = optuna.TrialPruned
 
@@ -29,11 +27,16 @@ class Trial:
     number: int
     values: Mapping[str, Any]
     optuna_trial: optuna.Trial
+    study: studies.Study
 
     def should_prune(self, step: int, score: float) -> bool:
         """Report a score after `step` epochs to Optuna; true if the trial should be pruned (raise Pruned)."""
-        self.optuna_trial.report(score, step)
-        return self.optuna_trial.should_prune()
+        try:
+            self.study.patiently(lambda: self.optuna_trial.report(score, step))
+        except optuna.exceptions.UpdateFinishedTrialError:
+            # It counted as lost while the database was away, and another process tries its values now.
+            return True
+        return self.study.patiently(self.optuna_trial.should_prune)
 
 
 Objective = Callable[[Trial], float]
@@ -49,21 +52,20 @@ def search(
 ) -> dict[str, Any]:
     """Maximise `objective` over `space` until the budget is spent; a study of the same name is resumed.
 
-    The first trial takes the values of `start`, so that a search never ends below the recipe it began with. Returns
-    `best` (value and params; both empty where no trial finished) and `trials`.
+    The budget counts the trials of all processes that work on the study. The first trial takes the values of `start`,
+    so that a search never ends below the recipe it began with. Returns `best` (value and params; both empty where no
+    trial finished) and `trials`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _study(name, budget, seed)
-    study.enqueue_trial(dict(start), skip_if_exists=True)
-    missing = budget.trials - len(_finished(study))
-    seconds = budget.minutes * 60 - sum(trial.duration.total_seconds() for trial in _finished(study))
-    if missing > 0 and seconds > 0:
-        study.optimize(
-            lambda trial: objective(Trial(trial.number, _suggest(trial, space), trial)),
-            n_trials=missing,
-            timeout=seconds,
-        )
-    return _summary(study)
+    study = studies.Study(name, budget, seed, dict(start))
+    while trial := study.next_trial():
+        _try(study, trial, space, objective)
+    return study.patiently(lambda: _summary(study))
+
+
+def one_at_a_time(budget: Tune) -> AbstractContextManager[None]:
+    """Let one process of all that search in the same database do what is within, such as make a run that they share."""
+    return studies.one_at_a_time(budget, "shared")
 
 
 def importances(name: str, budget: Tune, seed: int) -> dict[str, float]:
@@ -71,7 +73,7 @@ def importances(name: str, budget: Tune, seed: int) -> dict[str, float]:
 
     Sums to 1; empty where fewer than ENOUGH trials finished or all scored alike.
     """
-    study = optuna.load_study(study_name=name, storage=_storage(_address(budget)))
+    study = optuna.load_study(study_name=name, storage=studies.open_storage(studies.address(budget)))
     scores = [trial.value for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))]
     if len(scores) < ENOUGH or len(set(scores)) == 1:
         return {}
@@ -80,41 +82,17 @@ def importances(name: str, budget: Tune, seed: int) -> dict[str, float]:
     return {key: round(float(share), 4) for key, share in found.items()}
 
 
-def _address(budget: Tune) -> str:
-    return os.environ.get(STORAGE_VARIABLE) or budget.storage
-
-
-def _study(name: str, budget: Tune, seed: int) -> optuna.Study:
-    address = _address(budget)
-    study = optuna.create_study(study_name=name, storage=_storage(address), direction="maximize", load_if_exists=True)
-    if address.startswith("journal:"):
-        # A journal is used by one process at a time here, so trials that are still RUNNING were killed.
-        for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    # The seed advances with the trials, or a resumed search would sample its first values again.
-    drawn = len(study.trials)
-    study.sampler = optuna.samplers.TPESampler(seed=seed + drawn, n_startup_trials=budget.startup_trials)
-    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=budget.startup_trials, n_warmup_steps=1)
-    return study
-
-
-def _storage(address: str) -> optuna.storages.BaseStorage:
-    """A journal file (`journal:PATH`) or any database that SQLAlchemy knows by URL."""
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    if address.startswith("journal:"):
-        return JournalStorage(JournalFileBackend(address.removeprefix("journal:")))
-    try:
-        with warnings.catch_warnings():
-            # The heartbeat, which notices killed workers, still counts as experimental.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(address, heartbeat_interval=60, grace_period=180)
-    except Exception as error:  # SQLAlchemy's and the drivers' own kinds
-        raise MienError(
-            f"Optuna cannot open the storage {address!r} ({error}). Expected journal:PATH or a database URL such as "
-            "postgresql://…; set tune.storage in params.yaml or OPTUNA_STORAGE."
-        ) from error
+def _try(study: studies.Study, trial: optuna.Trial, space: Mapping[str, Dimension], objective: Objective) -> None:
+    with study.heartbeat(trial):
+        try:
+            values = study.patiently(lambda: _suggest(trial, space))
+            score: float | None = objective(Trial(trial.number, values, trial, study))
+        except Pruned:
+            score = None
+        except BaseException:  # Ctrl-C, too
+            study.interrupt(trial)
+            raise
+    study.tell(trial, score)
 
 
 def _suggest(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
@@ -131,14 +109,9 @@ def _draw(trial: optuna.Trial, key: str, dimension: Dimension) -> Any:
     return trial.suggest_float(key, dimension.low, dimension.high, log=dimension.log)
 
 
-def _finished(study: optuna.Study) -> list[Any]:
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
-
-
-def _summary(study: optuna.Study) -> dict[str, Any]:
-    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    best = study.best_trial if complete else None
+def _summary(study: studies.Study) -> dict[str, Any]:
+    complete = study.trials(optuna.trial.TrialState.COMPLETE)
+    best = max(complete, key=lambda trial: trial.value or 0.0, default=None)
     return {
         "best": {"value": best.value if best else None, "params": best.params if best else {}},
         "trials": [
@@ -149,7 +122,7 @@ def _summary(study: optuna.Study) -> dict[str, Any]:
                 "params": trial.params,
                 "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
             }
-            for trial in study.trials
+            for trial in study.trials()
             if trial.state.is_finished()
         ],
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,17 @@ def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) 
     plan = _plan(family, params, {}, splits)
     # The name holds what makes scores comparable: a changed recipe or changed data begin a new study.
     study = f"{family}-{sha256(f'{plan.fingerprint}{space}'.encode()).hexdigest()[:12]}"
-    with tracking.run(
-        tracking.EXPERIMENT,
-        f"tune {family}",
-        tags={"family": family, "stage": "tune", "study": study},
-        resume=tracking.run_with(tracking.EXPERIMENT, "study", study),
-    ) as parent:
-        parent.log_dataset(info["name"], info["digest"], len(plan.training))
+    with ExitStack() as runs:
+        # Machines that begin at the same moment share one run of the study.
+        with search.one_at_a_time(params.tune):
+            opening = tracking.run(
+                tracking.EXPERIMENT,
+                f"tune {family}",
+                tags={"family": family, "stage": "tune", "study": study},
+                resume=tracking.run_with(tracking.EXPERIMENT, "study", study),
+            )
+            parent = runs.enter_context(opening)
+            parent.log_dataset(info["name"], info["digest"], len(plan.training))
 
         def objective(trial: search.Trial) -> float:
             name, tags = f"{family} trial {trial.number}", {"family": family, "stage": "trial"}
@@ -49,6 +54,7 @@ def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) 
                 return _try(trial, _plan(family, params, trial.values, splits), child)
 
         found = search.search(study, space, _start(family, params), objective, params.tune, params.seed_of(family))
+        parent.fail_children()
         if found["best"]["value"] is not None:
             parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
             # As tags, because a search with a larger budget may find better, and MLflow's parameters never change.

@@ -4,10 +4,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
+from mien import servers
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
 from mien.registry import provenance
@@ -20,6 +22,8 @@ from mien.registry.tracking.store import (
     connect,
     find_run,
     log_metrics,
+    overwrite,
+    patiently,
     points_of,
     portions,
     send,
@@ -33,7 +37,10 @@ EXPERIMENT = "mien"
 
 
 class Run:
-    """One open MLflow run; every method but log_metrics raises MienError if the server does not respond."""
+    """One open MLflow run, which waits for a server that went away.
+
+    Every method but log_metrics raises MienError if it stays away.
+    """
 
     def __init__(self, client: "MlflowClient", run_id: str, experiment_id: str) -> None:
         self.id = run_id
@@ -46,9 +53,8 @@ class Run:
         """Log the run's parameters; keep them few and flat, the UI shows a column for each."""
         from mlflow.entities import Param
 
-        with answering():
-            for some in portions([Param(key, str(value)) for key, value in params.items()], 100):
-                self._client.log_batch(self.id, params=some)
+        for some in portions([Param(key, str(value)) for key, value in params.items()], 100):
+            patiently(partial(self._client.log_batch, self.id, params=some))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, when: float | None = None) -> None:
         """Log metrics in one request; with `step` they become points of curves, `when` in seconds since 1970 (now).
@@ -75,22 +81,19 @@ class Run:
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Keep a file, or all that a folder holds, with the run."""
-        with answering():
-            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-            log(self.id, str(path), folder or None)
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        patiently(lambda: log(self.id, str(path), folder or None))
 
     def log_text(self, text: str, name: str) -> None:
         """Keep `text` with the run as the file `name`."""
-        with answering():
-            self._client.log_text(self.id, text, name)
+        patiently(lambda: self._client.log_text(self.id, text, name))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
         from mlflow.entities import RunTag
 
-        with answering():
-            for some in portions([RunTag(key, str(value)) for key, value in tags.items()], 100):
-                self._client.log_batch(self.id, tags=some)
+        for some in portions([RunTag(key, str(value)) for key, value in tags.items()], 100):
+            patiently(partial(overwrite, partial(self._client.log_batch, self.id, tags=some)))
 
     def log_dataset(self, name: str, digest: str, rows: int, context: str = "training") -> None:
         """Log the data that the run used: `rows` faces of the data set `name` whose SHA-256 is `digest`."""
@@ -99,8 +102,8 @@ class Run:
         # Short, as in MLflow's own digests, for the column of the UI; the whole digest goes into a tag.
         profile = f'{{"num_rows": {rows}}}'
         dataset = Dataset(name, digest[:8], source_type="local", source='{"uri": "data/prepared"}', profile=profile)
-        with answering():
-            self._client.log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
+        patiently(lambda: overwrite(lambda: self._client.log_inputs(self.id, inputs)))
         self.set_tags({"data.name": name, "data.digest": digest})
 
     def log_model(self, onnx_path: Path, metrics: Mapping[str, float], name: str = "model") -> str:
@@ -110,15 +113,22 @@ class Run:
         """
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-        with answering(), TemporaryDirectory() as folder:
-            params = self._client.get_run(self.id).data.params
-            model = self._client.create_logged_model(self._experiment_id, name, self.id, params=params)
+        with TemporaryDirectory() as folder:
+            params = patiently(lambda: self._client.get_run(self.id)).data.params
+            create = partial(self._client.create_logged_model, self._experiment_id, name, self.id, params=params)
+            model = patiently(create)
             _save_model(onnx_path, Path(folder) / "model", self.id, model.model_id)
-            self._client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
-            self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-            self._client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
-        log_metrics(self._client, self.id, metrics, model_id=model.model_id)
+            patiently(lambda: self._client.log_model_artifacts(model.model_id, str(Path(folder) / "model")))
+        patiently(lambda: self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY))
+        patiently(lambda: self._client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)]))
+        servers.patiently(lambda: log_metrics(self._client, self.id, metrics, model_id=model.model_id))
         return f"{MODEL_URI}{model.model_id}"
+
+    def fail_children(self) -> None:
+        """End the nested runs that are still open as FAILED; only where no process can be at work on them."""
+        nested = f"tags.mlflow.parentRunId = '{self.id}' and attributes.status = 'RUNNING'"
+        for child in patiently(lambda: self._client.search_runs([self._experiment_id], nested)):
+            patiently(partial(self._client.set_terminated, child.info.run_id, "FAILED"))
 
     def prune(self) -> None:
         """Mark the run as pruned: it ends FINISHED, whatever exception then leaves the block."""
@@ -142,7 +152,11 @@ def run(
     ends the run FAILED, Ctrl-C KILLED, `prune()` FINISHED.
     """
     client = connect()
-    opened = _open(client, experiment, name, {**provenance.tags(), **_nesting(parent), **(tags or {})}, resume)
+    opening = partial(
+        _open, client, experiment, name, {**provenance.tags(), **_nesting(parent), **(tags or {})}, resume
+    )
+    # A nested run belongs to work that has begun; a first one says at once that the server is down.
+    opened = servers.patiently(opening) if parent else opening()
     if system_metrics:
         opened.log_text(provenance.packages(), "environment.txt")
     try:
@@ -153,8 +167,8 @@ def run(
         with suppress(MienError):
             _close(client, opened, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    opened.send_unsent()
-    _close(client, opened, "FINISHED")
+    servers.patiently(opened.send_unsent)
+    servers.patiently(partial(_close, client, opened, "FINISHED"))
 
 
 def run_with(experiment: str, key: str, value: str) -> str | None:

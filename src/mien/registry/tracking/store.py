@@ -6,9 +6,11 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mien import servers
 from mien.errors import MienError
 from mien.registry.metrics_outbox import Point
 
@@ -19,6 +21,9 @@ MODEL_FILE = "model.onnx"
 MODEL_URI = "models:/"
 # Attempts at a write that conflicts with other writers.
 COLLISIONS = 5
+
+# In the text of an error that came after all of them.
+RETRIED = "Max retries exceeded"
 
 # MLflow's own defaults retry a dead server for four minutes and a hanging one for sixteen, with every request; these
 # retry for seconds and for one minute. A user's own settings are left alone.
@@ -57,15 +62,31 @@ def connect() -> "MlflowClient":
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    # MLflow logs a database's error with its SQL and raises it; the exception is enough.
+    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
+    _create_tables(tracking_uri())
     with answering():
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri(), os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri())
 
 
+@cache
+def _create_tables(uri: str) -> None:
+    """Make MLflow's tables in an empty PostgreSQL database, once: two clients that both make them fail."""
+    if servers.is_postgresql(uri):
+        with servers.one_at_a_time(uri, "mlflow"), answering():
+            from mlflow import MlflowClient
+
+            MlflowClient(uri).search_experiments(max_results=1)
+
+
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turn what MLflow, its database or its server raise within into one MienError."""
+    """Turn what MLflow, its database or its server raise within into one MienError.
+
+    It is an UnavailableError where no answer came, so that the same call may succeed later.
+    """
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -73,7 +94,18 @@ def answering() -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        raise MienError(_describe(error)) from error
+        kind = servers.UnavailableError if _is_outage(error) else MienError
+        raise kind(_describe(error)) from error
+
+
+def patiently(act: Callable[[], Any]) -> Any:
+    """The result of `act` on a run that has begun, repeated while the server does not answer."""
+
+    def once() -> Any:
+        with answering():
+            return act()
+
+    return servers.patiently(once)
 
 
 def find_run(client: "MlflowClient", run_id: str) -> Any:
@@ -140,12 +172,32 @@ def portions(items: list[Any], size: int) -> Iterator[list[Any]]:
         yield items[start : start + size]
 
 
+def _is_outage(error: Exception) -> bool:
+    """Whether the server, or the database behind it, did not answer."""
+    from requests import RequestException
+
+    if tracking_uri().startswith("http"):
+        unavailable = getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE"
+        return unavailable or RETRIED in str(error) or isinstance(error, RequestException)
+    return servers.is_outage(tracking_uri(), error)
+
+
+def where() -> str:
+    """The tracking store's address, without a password."""
+    return servers.masked(tracking_uri())
+
+
 def _describe(error: Exception) -> str:
-    where = tracking_uri()
-    if "Max retries exceeded" in str(error):
+    if "error responses" in str(error):
         return (
-            f"No MLflow server answers at {where} (MLFLOW_TRACKING_URI). Start it and repeat the command, which "
+            f"The MLflow server at {where()} (MLFLOW_TRACKING_URI) has an error of its own. See its log, whether its "
+            "database runs, and repeat the command, which carries on where it stopped."
+        )
+    if RETRIED in str(error):
+        return (
+            f"No MLflow server answers at {where()} (MLFLOW_TRACKING_URI). Start it and repeat the command, which "
             "carries on where it stopped, or unset MLFLOW_TRACKING_URI to record runs in ./mlflow.db."
         )
-    cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    return f"MLflow at {where} refused: {textwrap.shorten(cause, 300)}. Mend that and repeat the command."
+    cause = servers.reason(error) if servers.is_postgresql(tracking_uri()) else str(error).strip()
+    cause = servers.masked((cause or type(error).__name__).splitlines()[0].rstrip("."))
+    return f"MLflow at {where()} refused: {textwrap.shorten(cause, 300)}. Mend that and repeat the command."

@@ -20,6 +20,7 @@ from mien.registry.tracking.store import (
     or_none,
     overwrite,
     tracking_uri,
+    where,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def register(model_name: str, run_id: str, tags: Mapping[str, str], metrics: Map
         found = find_run(client, run_id)
         outputs = found.outputs.model_outputs if found and found.outputs else []
     if not found or not outputs:
-        raise MienError(f"MLflow at {tracking_uri()} has no model of run {run_id!r}. Train it anew.")
+        raise MienError(f"MLflow at {where()} has no model of run {run_id!r}. Train it anew.")
     model_id = outputs[-1].model_id
     log_metrics(client, run_id, metrics or {}, model_id=model_id)
     with answering():
