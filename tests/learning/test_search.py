@@ -34,6 +34,28 @@ def test_the_first_trial_is_the_recipe_as_it_stands(tmp_path: Path) -> None:
     assert found["best"] == {"value": pytest.approx(0.8), "params": START}
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_value_of_the_recipe_that_the_space_does_not_hold_is_drawn(tmp_path: Path) -> None:
+    space = SPACE | {"train.learning_rate": Dimension(low=0.6, high=1.0)}
+    first = search.search("a", space, START, peak, budget(tmp_path, trials=1), seed=1)["trials"][0]["params"]
+    assert first["train.optimizer"] == "sgd"
+    assert 0.6 <= first["train.learning_rate"] <= 1
+
+
+def test_whole_numbers_and_choices_are_searched(tmp_path: Path) -> None:
+    space = {
+        "train.epochs": Dimension(low=2, high=5, integer=True),
+        "model.options.stem_strides": Dimension(choices=(1, 2)),
+    }
+    found = search.search(
+        "a", space, {"train.epochs": 3}, lambda trial: trial.values["train.epochs"], budget(tmp_path), seed=1
+    )
+    values = [trial["params"] for trial in found["trials"]]
+    assert {type(each["train.epochs"]) for each in values} == {int}
+    assert {each["model.options.stem_strides"] for each in values} == {1, 2}
+    assert found["best"]["value"] == 5
+
+
 def test_a_search_finds_better_than_it_began_with(tmp_path: Path) -> None:
     found = search.search("a", SPACE, START, peak, budget(tmp_path), seed=1)
     assert len(found["trials"]) == 8

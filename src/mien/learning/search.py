@@ -52,12 +52,13 @@ def search(
 ) -> dict[str, Any]:
     """Maximise `objective` over `space` until the budget is spent; a study of the same name is resumed.
 
-    The budget counts the trials of all processes that work on the study. The first trial takes the values of `start`,
-    so that a search never ends below the recipe it began with. Returns `best` (value and params; both empty where no
-    trial finished) and `trials`.
+    The budget counts the trials of all processes that work on the study. The first trial takes the values of `start`
+    that the space holds, so that a search never ends below the recipe it began with. Returns `best` (value and params;
+    both empty where no trial finished) and `trials`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = studies.Study(name, budget, seed, dict(start))
+    held = {key: value for key, value in start.items() if _holds(space[key], value)}
+    study = studies.Study(name, budget, seed, held)
     while trial := study.next_trial():
         _try(study, trial, space, objective)
     return study.patiently(lambda: _summary(study))
@@ -93,6 +94,12 @@ def _try(study: studies.Study, trial: optuna.Trial, space: Mapping[str, Dimensio
             study.interrupt(trial)
             raise
     study.tell(trial, score)
+
+
+def _holds(dimension: Dimension, value: Any) -> bool:
+    if dimension.choices:
+        return value in dimension.choices
+    return dimension.low is not None and dimension.high is not None and dimension.low <= value <= dimension.high
 
 
 def _suggest(trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
