@@ -5,6 +5,7 @@ import mmap
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +84,7 @@ def stream(path: Path, rows: Iterable[Row], labels: Labels, seed: int) -> Batch:
             yield row.image
 
     try:
-        column = _kept(images())
+        column, forget = _kept(images())
     except OSError as error:
         reason = f"{tempfile.gettempdir()} ({error.strerror or error})"
         raise MienError(f"The faces of {path} cannot be kept in {reason}. Set TMPDIR to a folder with room.") from error
@@ -93,14 +94,14 @@ def stream(path: Path, rows: Iterable[Row], labels: Labels, seed: int) -> Batch:
     notes += [f"Left out {labels.skipped:,} rows as the label map says."] if labels.skipped else []
     table = pa.table([column, emotions, splits, origins, hashes], SCHEMA)
     name = slug(path.name if path.is_dir() else path.stem)
-    return Batch(name, table, tuple(notes)).renamed(name)
+    return Batch(name, table, tuple(notes), forget).renamed(name)
 
 
-def _kept(images: Iterator[bytes]) -> pa.ChunkedArray:
+def _kept(images: Iterator[bytes]) -> tuple[pa.ChunkedArray, Callable[[], object]]:
     with tempfile.TemporaryFile() as file:
         with pa.ipc.new_file(file, pa.schema([SCHEMA.field("image")])) as writer:
             while some := list(islice(images, ROWS)):
                 writer.write_batch(pa.record_batch([pa.array(some, pa.binary())], ["image"]))
         file.flush()
         kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_file(pa.py_buffer(kept)).read_all()["image"]
+    return pa.ipc.open_file(pa.py_buffer(kept)).read_all()["image"], partial(kept.madvise, mmap.MADV_DONTNEED)
