@@ -60,7 +60,8 @@ def facts(*, synthetic: bool = False, **changes: Any) -> Facts:
         "observed": "282 | 3,589",
         "expected": "none",
     }
-    validation = {"success": True, "data": {"name": name, "digest": "d1ce"}, "expectations": [leak]}
+    drift = {"name": "class_drift.test", "severity": "warning", "success": False, "observed": 0.031, "expected": "less"}
+    validation = {"success": True, "data": {"name": name, "digest": "d1ce"}, "expectations": [leak, drift]}
     training = {
         "parameters": 1_303_039,
         "seconds": 3600.0,

@@ -3,6 +3,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,18 +140,49 @@ def test_a_split_without_rows_is_named(tmp_path: Path, params: Params) -> None:
 def test_a_full_disk_leaves_the_old_output(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = write_raw(tmp_path / "raw")
     before = contents(run(raw, params))
-    write_split = dataset.write_split
+    write_parts = dataset.write_parts
 
-    def full(folder: Path, name: str, split: dataset.Split) -> None:
+    def full(folder: Path, name: str, parts: Iterator[dataset.Split]) -> None:
         if name == "test":
             raise OSError(28, "No space left on device")
-        write_split(folder, name, split)
+        write_parts(folder, name, parts)
 
-    monkeypatch.setattr(dataset, "write_split", full)
+    monkeypatch.setattr(dataset, "write_parts", full)
     with pytest.raises(MienError, match=r"Cannot write .*prepared: No space left on device"):
         run(raw, params)
     assert contents(tmp_path / "prepared") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plots", "prepared", "raw"]
+
+
+def test_data_larger_than_a_group_are_written_and_read_as_whole_ones(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = write_raw(tmp_path / "raw", *((face(n), n % 7, "train") for n in range(10, 19)), (face(10), 3, "train"))
+    whole = {name: dataset.read_split(run(raw, params), name) for name in SPLITS}
+    digest = dataset.read_info(tmp_path / "prepared")["digest"]
+    statistics = pq.read_table(tmp_path / "prepared" / "statistics.parquet")
+    for module in (dataset, prepare):
+        monkeypatch.setattr(module, "GROUP", 4)
+    monkeypatch.setattr(dataset, "PART", 3)
+    prepared = run(raw, params)
+    assert dataset.read_info(prepared)["digest"] == digest
+    assert pq.read_table(prepared / "statistics.parquet").equals(statistics)
+    again = dataset.read_split(prepared, "train")
+    assert isinstance(again.images, np.memmap)
+    assert not isinstance(whole["train"].images, np.memmap)
+    for name in ("images", "labels", "leaked", "rows"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole["train"], name))
+    np.testing.assert_array_equal(np.concatenate([*again.parts()]), whole["train"].images)
+    assert len(contents(prepared)) == 6, "the map's file has no name"
+
+
+def test_a_damaged_split_says_how_to_make_it_anew(tmp_path: Path, params: Params) -> None:
+    path = run(write_raw(tmp_path / "raw"), params) / "train.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    path.write_bytes(content)
+    with pytest.raises(MienError, match=r"train.parquet is damaged.*dvc repro -f prepare"):
+        dataset.read_split(path.parent, "train")
 
 
 def test_progress_is_silent_without_a_terminal(

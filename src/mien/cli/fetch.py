@@ -13,6 +13,10 @@ from mien.errors import MienError
 
 if TYPE_CHECKING:
     from mien.data.raw import Batch
+    from mien.data.sources.streaming import Progress
+
+BAR = 40
+"""Characters of the progress bar."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,6 +42,12 @@ def placed(command: Command) -> Command:
 
 
 seed_option = click.option("--seed", default=7, show_default=True, help="For the splits that the data do not give.")
+map_option = click.option(
+    "--label-map",
+    multiple=True,
+    metavar="NAME=EMOTION|rafdb|affectnet",
+    help="Read a folder or label as an emotion, or skip it; or read them by the numbers of a data set.",
+)
 name_option = click.option("--name", help="Data set that the faces belong to (for --append).")
 
 
@@ -47,7 +57,7 @@ def kaggle(**place: Any) -> None:
     """FER-2013 from Kaggle; needs an account's token."""
     from mien.data import sources
 
-    bring(sources.kaggle, **place)
+    bring(lambda _: sources.kaggle(), **place)
 
 
 @fetch.command()
@@ -63,17 +73,12 @@ def csv(path: Path, seed: int, name: str | None, **place: Any) -> None:
     """
     from mien.data import sources
 
-    bring(lambda: sources.csv(path, seed), name=name, **place)
+    bring(lambda _: sources.csv(path, seed), name=name, **place)
 
 
 @fetch.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--label-map",
-    multiple=True,
-    metavar="FOLDER=EMOTION|rafdb|affectnet",
-    help="Read a folder as an emotion, or skip it; or read folders by the numbers of a data set.",
-)
+@map_option
 @seed_option
 @name_option
 @placed
@@ -82,7 +87,35 @@ def folders(path: Path, label_map: tuple[str, ...], seed: int, name: str | None,
     from mien.data import sources
 
     mapping = label_mapping(label_map)
-    bring(lambda: sources.folders(path, mapping, seed), name=name, **place)
+    bring(lambda _: sources.folders(path, mapping, seed), name=name, **place)
+
+
+@fetch.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@map_option
+@seed_option
+@name_option
+@placed
+def parquet(path: Path, label_map: tuple[str, ...], seed: int, name: str | None, **place: Any) -> None:
+    """Parquet files with the columns image and label, as the Hugging Face hub serves data sets: one, or a folder."""
+    from mien.data import sources
+
+    mapping = label_mapping(label_map)
+    bring(lambda progress: sources.parquet(path, mapping, seed, progress), name=name, **place)
+
+
+@fetch.command()
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@map_option
+@seed_option
+@name_option
+@placed
+def webdataset(paths: tuple[Path, ...], label_map: tuple[str, ...], seed: int, name: str | None, **place: Any) -> None:
+    """WebDataset's tar shards, or folders of them: an image beside its label in .cls, .txt or .json."""
+    from mien.data import sources
+
+    mapping = label_mapping(label_map)
+    bring(lambda progress: sources.webdataset(paths, mapping, seed, progress), name=name, **place)
 
 
 @fetch.command()
@@ -93,7 +126,7 @@ def sample(rows: int, seed: int, **place: Any) -> None:
     """Drawn faces (synthetic), to try everything without data."""
     from mien.data import sources
 
-    bring(lambda: sources.sample(rows, seed), **place)
+    bring(lambda _: sources.sample(rows, seed), **place)
 
 
 @fetch.command()
@@ -149,7 +182,12 @@ def label_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def bring(
-    source: Callable[[], "Batch"], raw: Path, append: bool, force: bool, no_track: bool, name: str | None = None
+    source: Callable[["Progress"], "Batch"],
+    raw: Path,
+    append: bool,
+    force: bool,
+    no_track: bool,
+    name: str | None = None,
 ) -> None:
     """Read a source, write it to `raw`, hand it to DVC, and say what was done and what comes next."""
     from rich.console import Console
@@ -169,7 +207,12 @@ def bring(
         click.echo(f"{listed(raw)[0]} is there already: reading, to see whether these are the same rows.", err=True)
     before = {path: path.stat().st_mtime_ns for path in listed(raw)}
     with Console(stderr=True).status("Reading faces …") as status:
-        batch = source()
+
+        def progress(rows: int, share: float) -> None:
+            done = round(BAR * share)
+            status.update(f"Reading faces … {'━' * done}{'╌' * (BAR - done)} {share:.0%}, {rows:,}")
+
+        batch = source(progress)
         path = write(batch.renamed(name) if name else batch, raw, append, force)
         status.update("Handing them to DVC …")
         tracked = not no_track and track(raw)

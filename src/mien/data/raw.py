@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +28,24 @@ SCHEMA = pa.schema(
     ]
 )
 
+GROUP = 4096
+"""Rows that are written together."""
+
+KEYS = ["emotion", "split", "origin", "sha256"]
+"""All but the images."""
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Raw rows of one source, in its order, under the data set's name; `notes` are messages to the user."""
+    """Raw rows of one source, in its order, under the data set's name; `notes` are messages to the user.
+
+    `forget` lets go of images that were read from a memory map, which would count as this process's memory.
+    """
 
     name: str
     table: pa.Table
     notes: tuple[str, ...] = ()
+    forget: Callable[[], object] = lambda: None
 
     def renamed(self, name: str) -> "Batch":
         """The same rows as part of the data set `name`."""
@@ -78,7 +88,8 @@ def write(rows: Batch, folder: Path, append: bool = False, force: bool = False) 
         files = listed(folder)
         if append and files:
             rows = _checked(rows, folder, files)
-        elif len(files) == 1 and read(files[0]).equals(rows.table, check_metadata=True):
+        # The hashes stand for the images, which may be more than the memory holds.
+        elif len(files) == 1 and read(files[0], KEYS).equals(rows.table.select(KEYS), check_metadata=True):
             return files[0]
         elif files and not force:
             raise MienError(
@@ -87,11 +98,18 @@ def write(rows: Batch, folder: Path, append: bool = False, force: bool = False) 
             )
         number = int(files[-1].name[:3]) + 1 if append and files else 0
         path = folder / f"{number:03d}_{slug(rows.name)}.parquet"
-        write_file(path, lambda target: pq.write_table(rows.table, target, compression="zstd", row_group_size=4096))
+        write_file(path, lambda target: _write(rows, target))
         for old in files:
             if not append and old != path:
                 old.unlink()
     return path
+
+
+def _write(rows: Batch, path: Path) -> None:
+    with pq.ParquetWriter(path, rows.table.schema, compression="zstd") as writer:
+        for start in range(0, rows.table.num_rows, GROUP):
+            writer.write_table(rows.table.slice(start, GROUP))
+            rows.forget()
 
 
 def listed(folder: Path) -> list[Path]:

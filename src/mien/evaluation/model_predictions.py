@@ -12,10 +12,10 @@ from mien.config.params import Params
 from mien.data.dataset import Split
 from mien.evaluation import scores
 from mien.evaluation.calibration import fit_temperature
-from mien.evaluation.served import floats
+from mien.evaluation.served import predict
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
-from mien.inference.tta import NO_TTA, Tta, average
+from mien.inference.tta import NO_TTA, Tta
 
 Probabilities = NDArray[np.floating[Any]]
 
@@ -59,5 +59,5 @@ class ModelPredictions:
     def _one(self, family: str, split: str, tta: Tta) -> Probabilities:
         key = family, split, tta
         if key not in self.kept:
-            self.kept[key] = average(self.runtime(family).predict, floats(self.splits[split].images), tta)
+            self.kept[key] = predict(self.runtime(family), self.splits[split].images, tta)
         return self.kept[key]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.dataset import Split
+from mien.data.dataset import PART, Faces, Split
 from mien.emotions import FACE_SIZE
 from mien.evaluation import metrics
 from mien.inference.calibration import apply_temperature
@@ -60,8 +60,14 @@ def examine(
 
 def calibrated(runtime: Runtime, tags: Mapping[str, str], faces: Split) -> NDArray[np.floating[Any]]:
     """Calibrated probabilities `(n, 7)` of faces, with the TTA and the temperature in the tags."""
-    uncalibrated = average(runtime.predict, floats(faces.images), Tta.of(tags))
+    uncalibrated = predict(runtime, faces.images, Tta.of(tags))
     return apply_temperature(uncalibrated, float(tags.get("temperature", 1)))
+
+
+def predict(runtime: Runtime, images: Faces, tta: Tta) -> NDArray[np.float32]:
+    """Probabilities `(n, 7)` of faces `(n, 48, 48, 1)`, some thousand of which are held as floats at a time."""
+    starts = range(0, max(1, len(images)), PART)
+    return np.concatenate([average(runtime.predict, floats(images[start : start + PART]), tta) for start in starts])
 
 
 def median_milliseconds(runtime: Runtime, tta: Tta) -> float:
@@ -75,6 +81,6 @@ def median_milliseconds(runtime: Runtime, tta: Tta) -> float:
     return 1000 * statistics.median(laps)
 
 
-def floats(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def floats(images: Faces) -> NDArray[np.float32]:
     """Faces as float32, the networks' input type."""
     return np.ascontiguousarray(images, dtype=np.float32)

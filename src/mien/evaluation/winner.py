@@ -13,10 +13,10 @@ from mien.evaluation import corruptions, metrics, scores
 from mien.evaluation.metrics import Reliability
 from mien.evaluation.model_predictions import ModelPredictions, Probabilities
 from mien.evaluation.scores import with_and_without_leaks
-from mien.evaluation.served import floats
+from mien.evaluation.served import predict
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
-from mien.inference.tta import NO_TTA, Tta, average
+from mien.inference.tta import NO_TTA, Tta
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def robustness(runtime: Runtime, faces: Split, tta: Tta, temperature: float, par
     """
 
     def scored(images: NDArray[np.uint8]) -> dict[str, Any]:
-        answers = apply_temperature(average(runtime.predict, floats(images), tta), temperature)
+        answers = apply_temperature(predict(runtime, images, tta), temperature)
         predicted = answers.argmax(axis=1)
         return {
             "accuracy": metrics.accuracy(faces.labels, predicted),

@@ -95,7 +95,7 @@ def _decisions(info: Mapping[str, Any]) -> Table:
 def _warnings(validation: Mapping[str, Any]) -> Iterator[Section]:
     failed = [one for one in validation.get("expectations", ()) if not one["success"]]
     if failed:
-        rows = [(one["name"], one["severity"], one["observed"], one["expected"]) for one in failed]
+        rows = [(one["name"], one["severity"], str(one["observed"]), one["expected"]) for one in failed]
         yield Section(
             "What validation remarked", table=Table(("expectation", "severity", "observed", "expected"), rows)
         )

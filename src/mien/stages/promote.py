@@ -123,10 +123,10 @@ def weigh(
 
 def training_profile(challenger: Challenger, prepared: Path) -> dict[str, Any]:
     """The reference of drift: histograms of the training faces and of the probabilities on validation faces."""
-    training, validation = (dataset.read_split(prepared, name) for name in ("train", "validation"))
+    training, validation = dataset.StoredSplit(prepared, "train"), dataset.read_split(prepared, "validation")
     probabilities = calibrated(Runtime(challenger.onnx, threads=1), challenger.tags, validation.without_leaks())
     data = {key: challenger.tags[f"data.{key}"] for key in ("name", "digest")}
-    counts = histograms.of(training.images, probabilities)
+    counts = histograms.of((face for part in training.parts() for face in part), probabilities)
     return {"format": histograms.FORMAT, "version": challenger.version, "data": data, "counts": counts}
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mien.config.params import Params
-from mien.data.dataset import Split, read_info, read_split
+from mien.data.dataset import StoredSplit, read_info
 from mien.data.quality import checkpoint, learnt_profile
 from mien.data.quality import profile as profiles
 from mien.data.quality.checkpoint import Outcome, Result
@@ -60,18 +61,19 @@ def learn(prepared: Path, target: Path, about: str) -> None:
     write_json(target, profiles.dump(learnt_profile.learn_profile(statistics, splits, info["name"], about)))
 
 
-def read(prepared: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[str, Split]]:
+def read(prepared: Path) -> tuple[dict[str, Any], pd.DataFrame, dict[str, StoredSplit]]:
     """dataset.json, the statistics table and the splits of prepared data."""
     path = prepared / "statistics.parquet"
     info = read_info(prepared)
     try:
-        statistics = pd.read_parquet(path)
+        there = pq.read_schema(path).names
+        missing = [name for name in COLUMNS if name not in there]
+        if missing:
+            raise MienError(f"{path} lacks {', '.join(missing)}. Make it anew with `dvc repro -f prepare`.")
+        statistics = pd.read_parquet(path, columns=list(COLUMNS))
     except (OSError, ValueError) as error:
         raise MienError(f"{path} cannot be read ({error}). Make it anew with `dvc repro -f prepare`.") from None
-    missing = [name for name in COLUMNS if name not in statistics]
-    if missing:
-        raise MienError(f"{path} lacks {', '.join(missing)}. Make it anew with `dvc repro -f prepare`.")
-    return info, statistics, {name: read_split(prepared, name) for name in SPLITS}
+    return info, statistics, {name: StoredSplit(prepared, name) for name in SPLITS}
 
 
 def batches(raw: Path, rows: int) -> NDArray[np.str_]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.config.params import Params
+from mien.data.dataset import Split
 from mien.data.quality import checkpoint, fingerprints, probe, profile, statistics
 from mien.data.quality.checkpoint import Result
 from mien.data.quality.evidence import collect
@@ -82,7 +83,10 @@ def hold(faces: Faces, params: Params, name: str, **spoilt: Any) -> Result:
     columns |= {"origin": np.array([f"faces:{row + 1}" for row in range(size)])}
     columns |= statistics.groups(columns["pixels"].tolist(), faces.labels.astype(np.int8), faces.splits)
     columns |= decide(columns, params.prepare)
-    splits = {split: prepare.select(split, columns, faces.images, params.prepare) for split in SPLITS}
+    splits = {}
+    for split in SPLITS:
+        rows = prepare.select(split, columns)
+        splits[split] = Split(faces.images[rows, ..., None], faces.labels[rows], columns["leaked"][rows], rows)
     expected_of = profile.load(name, "")
     evidence = collect(pd.DataFrame(columns | spoilt), splits, expected_of)
     return checkpoint.run(expectations(expected_of, evidence, params.validate.class_drift), evidence)
@@ -247,6 +251,11 @@ def test_altered_copies_within_a_split_are_refused(drawn: Faces, params: Params,
     assert f"repeats.{split}" in critical(result)
 
 
+def pairs(codes: Pixels) -> list[tuple[int, int]]:
+    found = fingerprints.near_pairs(codes)
+    return sorted((int(left), int(right)) for part in found for left, right, _ in zip(*part, strict=True))
+
+
 def test_pairs_of_near_fingerprints_are_those_that_comparing_all_finds() -> None:
     random = np.random.default_rng(0)
     codes = random.integers(0, 256, (400, 16), dtype=np.uint8)
@@ -257,8 +266,14 @@ def test_pairs_of_near_fingerprints_are_those_that_comparing_all_finds() -> None
     apart = np.bitwise_count(codes[:, None] ^ codes).sum(axis=2)
     expected = [(left, right) for left, right in np.argwhere(apart <= fingerprints.RADIUS) if left < right]
     assert len(expected) > 100
-    assert fingerprints.near_pairs(codes).tolist() == [list(map(int, pair)) for pair in expected]
-    assert fingerprints.near_pairs(codes[:0]).shape == (0, 2)
+    assert pairs(codes) == expected
+    assert pairs(codes[:0]) == []
+    near = [
+        (left, right)
+        for found in fingerprints.near(codes[:200], codes[200:])
+        for left, right, _ in zip(*found, strict=True)
+    ]
+    assert sorted(near) == [(left, right - 200) for left, right in expected if left < 200 <= right]
 
 
 def test_the_whole_fer2013_profile_knows_the_official_numbers() -> None:
@@ -302,8 +317,16 @@ def test_no_fingerprints_have_no_nearest(drawn: Faces) -> None:
     none = np.empty((0, 16), np.uint8)
     some = fingerprints.codes(drawn.images[:2])
     assert [values.tolist() for values in fingerprints.nearest(some, none)] == [[-1, -1], [128, 128]]
-    assert [len(found) for found in fingerprints.within(some, none)] == [0, 0]
-    assert fingerprints.within(none, some) == []
+    assert [len(values) for values in fingerprints.nearest(none, some)] == [0, 0]
+
+
+def test_thousands_of_images_that_are_nearly_one_are_all_found_to_have_a_copy() -> None:
+    random = np.random.default_rng(0)
+    codes = np.repeat(random.integers(0, 256, (1, 16), dtype=np.uint8), 3000, axis=0)
+    codes[np.arange(3000), random.integers(0, 16, 3000)] ^= 1 << random.integers(0, 8, 3000, dtype=np.uint8)
+    found = np.concatenate([np.stack([left, right]) for left, right, _ in fingerprints.near_pairs(codes)], axis=1)
+    assert len(np.unique(found)) == 3000
+    assert found.shape[1] < 3000 * 45 * fingerprints.WINDOW, "and not each with each other"
 
 
 def test_the_probe_leaves_each_row_out_of_its_own_guess() -> None:

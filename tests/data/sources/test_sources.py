@@ -492,7 +492,7 @@ def test_a_full_disk_leaves_the_old_data(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(MienError, match="No space left on device"):
         sources.write(faces(first=5), tmp_path, append=True)
     with pytest.raises(MienError, match="No space left on device"):

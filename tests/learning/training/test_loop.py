@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mien.config.params import Architecture, Augmentation, DistillationRecipe, Training
+from mien.data import dataset
 from mien.data.dataset import Split
 from mien.errors import MienError
 from mien.learning import models
@@ -154,6 +155,17 @@ class Late(Batches):
     def __getitem__(self, index: int) -> Any:
         time.sleep(0.05 * (index % 2 == 0))
         return super().__getitem__(index)
+
+
+def test_batches_of_a_split_too_large_for_memory_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset.write_split(tmp_path, "train", faces(70))
+    monkeypatch.setattr(dataset, "GROUP", 32)
+    mapped = dataset.read_split(tmp_path, "train")
+    assert isinstance(mapped.images, np.memmap)
+    batches, again = (Batches(split, RECIPE, 3, 0) for split in (faces(70), mapped))
+    for index in range(len(batches)):
+        for one, other in zip(batches[index], again[index], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_threads_hand_their_batches_over_in_order() -> None:

@@ -51,7 +51,7 @@ def reasons(columns: Mapping[str, NDArray[Any]], status: str) -> dict[str, int]:
     return {str(name): int(n) for name, n in zip(names, numbers, strict=True)}
 
 
-def write_list(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+def write_list(path: Path, columns: Mapping[str, Any]) -> None:
     """Write every excluded or flagged row as CSV for people."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -1,18 +1,16 @@
 """Learn a profile from data that are known to be genuine."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from mien.data.dataset import Split
 from mien.data.quality import fingerprints, probe
-from mien.data.quality.evidence import HELD_OUT, LEAK, MIRROR, NEAR, mark_repeats
+from mien.data.quality.copies import LEAK, MIRROR, NEAR, NEW, Codes, Faces, Marks, mark_repeats, take_fingerprints
+from mien.data.quality.evidence import HELD_OUT, features_of, some
 from mien.data.quality.profile import STATISTICS, Profile, Roll, band
 from mien.emotions import EMOTIONS, SPLITS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SLACK = {"brightness": 0.02, "contrast": 0.03, "sharpness": 0.1}
 """Accepted drift of each quantile: JPEG at quality 75 moves FER-2013's sharpness by up to 8 %, the others hardly."""
@@ -24,22 +22,20 @@ MARGIN = 4
 """Bits beyond the radius in which copies are learnt as known, so that re-encoding brings no new ones to light."""
 
 
-def learn_profile(statistics: "pd.DataFrame", splits: Mapping[str, Split], dataset: str, about: str) -> Profile:
+def learn_profile(statistics: pd.DataFrame, splits: Mapping[str, Faces], dataset: str, about: str) -> Profile:
     """Learn the profile of a complete, genuine data set, best prepared with every policy on `keep`."""
-    train, sizes = splits["train"], {*statistics["width"], *statistics["height"]}
+    sizes = {*statistics["width"], *statistics["height"]}
     counts = {
         split: np.bincount(statistics["emotion"][statistics["split"] == split], minlength=len(EMOTIONS)).tolist()
         for split in SPLITS
     }
     defects = {name: statistics[name].mean() for name in ("flat", "placeholder", "conflict")}
     shares = defects | {"copies": (statistics["copies"] > 1).mean(), "near": 0.0, "mirror": 0.0}
-    codes = {name: fingerprints.codes(split.images[..., 0]) for name, split in splits.items()}
-    marked = statistics.assign(group=statistics["split"], later=False, within="no", repeated="no", twin="")
-    mark_repeats(marked, splits, codes)
-    shares["within"] = WITHIN * (marked["within"] == "new").groupby(marked["split"]).mean().max()
-    # Copies would help the probe and conflicts hinder it, and by default both are dropped from train.
-    distinct = train.take(~(statistics["conflict"] | statistics["pixels"].duplicated()).to_numpy()[train.rows])
-    guesses = probe.fit(probe.features(distinct.images[..., 0]), distinct.labels).held_out
+    codes, marks = take_fingerprints(splits), Marks(statistics)
+    mark_repeats(marks, statistics, splits, codes, np.zeros(len(statistics), np.int64))
+    within = pd.Series(marks.columns["within"] == NEW).groupby(statistics["split"].to_numpy())
+    shares["within"] = WITHIN * within.mean().max()
+    labels, guesses = _guess(statistics, splits)
     return Profile(
         dataset=dataset,
         about=about,
@@ -47,16 +43,23 @@ def learn_profile(statistics: "pd.DataFrame", splits: Mapping[str, Split], datas
         counts={split: dict(zip(EMOTIONS, numbers, strict=True)) for split, numbers in counts.items()},
         shares={name: round(float(share), 5) for name, share in shares.items()},
         bands={name: band(statistics[column], SLACK[name]) for name, column in STATISTICS.items()},
-        recall=probe.recalls(distinct.labels, guesses),
-        official_tests={name: _roll(splits[name], train, statistics) for name in HELD_OUT},
+        recall=probe.recalls(labels, guesses),
+        official_tests={name: _roll(splits[name], codes[name], codes, statistics) for name in HELD_OUT},
     )
 
 
-def _roll(split: Split, train: Split, statistics: "pd.DataFrame") -> Roll:
-    codes, held = fingerprints.codes(split.images[..., 0]), fingerprints.codes(train.images[..., 0])
-    mirrored = fingerprints.codes(np.ascontiguousarray(train.images[:, :, ::-1, 0]))
+def _guess(statistics: pd.DataFrame, splits: Mapping[str, Faces]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The labels of training faces and what the probe says of each when fitted to the others."""
+    train = splits["train"]
+    # Copies would help the probe and conflicts hinder it, and by default both are dropped from train.
+    distinct = some(~(statistics["conflict"] | statistics["pixels"].duplicated()).to_numpy()[train.rows])
+    features = np.concatenate([found for _, found in features_of({"train": train}, distinct)])
+    return train.labels[distinct], probe.fit(features, train.labels[distinct]).held_out
+
+
+def _roll(split: Faces, own: fingerprints.Codes, codes: Codes, statistics: pd.DataFrame) -> Roll:
     reach = fingerprints.RADIUS + MARGIN
     known = LEAK * statistics["leaked"].to_numpy()[split.rows]
-    known = known + NEAR * (fingerprints.nearest(codes, held)[1] <= reach)
-    known = known + MIRROR * (fingerprints.nearest(codes, mirrored)[1] <= reach)
-    return Roll(codes, split.labels, known.astype(np.int64))
+    known = known + NEAR * (fingerprints.nearest(own, codes["train"], reach)[1] <= reach)
+    known = known + MIRROR * (fingerprints.nearest(own, codes["mirrored"], reach)[1] <= reach)
+    return Roll(own, split.labels, known.astype(np.int64))

@@ -8,10 +8,12 @@ from pathlib import Path
 from mien.data.raw import Batch, write
 from mien.data.sources.challenge import csv
 from mien.data.sources.folders import folders
+from mien.data.sources.parquet import parquet
 from mien.data.sources.sample import sample
+from mien.data.sources.webdataset import webdataset
 from mien.errors import MienError
 
-__all__ = ["Batch", "csv", "folders", "kaggle", "sample", "write"]
+__all__ = ["Batch", "csv", "folders", "kaggle", "parquet", "sample", "webdataset", "write"]
 
 KAGGLE_DATASET = "msambare/fer2013"
 

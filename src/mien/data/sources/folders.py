@@ -43,14 +43,15 @@ def folders(path: Path, label_map: Mapping[str, str] | None = None, seed: int = 
     if not path.is_dir():
         hint = f"For fer2013.csv run `mien fetch csv {path}`." if path.exists() else "Check the path."
         raise MienError(f"{path} is no folder, expected one with a folder per emotion. {hint}")
-    found, notes = _find(path, _mapping(label_map or {}))
+    found, notes = _find(path, label_names(label_map or {}))
     images = _read(path, [file.path for file in found])
     splits, name, how = _split(path, found, images, seed)
     origins = [file.path.as_posix() for file in found]
     return batch(name, images, [file.emotion for file in found], splits, origins, [*notes, *how])
 
 
-def _mapping(label_map: Mapping[str, str]) -> dict[str, str]:
+def label_names(label_map: Mapping[str, str]) -> dict[str, str]:
+    """What a label map adds to the known names; an emotion that is none is an error."""
     for name, emotion in label_map.items():
         if emotion != SKIP and emotion not in SYNONYMS:
             raise MienError(f"Label map {name}={emotion}: expected one of {', '.join(EMOTIONS)} or skip.")
