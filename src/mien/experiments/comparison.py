@@ -10,6 +10,7 @@ from mien.config.params import Params, load
 from mien.data import dataset
 from mien.errors import MienError
 from mien.evaluation.model_predictions import ModelPredictions
+from mien.experiments import own_folder
 from mien.experiments.pipeline import call, lay_out, make_dvc, parameters
 from mien.files import read_json, rounded, write_json
 from mien.inference.tta import NO_TTA
@@ -29,6 +30,7 @@ def compare(
     if not list(raw.glob("*.parquet")):
         raise MienError(f"{raw} holds no faces. Fetch FER-2013 first: mien fetch kaggle, or mien fetch csv PATH.")
     lay_out(folder, parameters(overlay))
+    own_folder.mark(folder)
     params = load(folder / "params.yaml")
     if unknown := [name for name in only if name not in params.families]:
         raise MienError(f"There is no recipe {', '.join(unknown)} in {overlay}: expected {', '.join(params.families)}.")

@@ -17,7 +17,7 @@ import click
 
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.experiments import pipeline, results
+from mien.experiments import own_folder, pipeline, results
 from mien.files import read_json
 from mien.inference.answer_text import table
 from mien.registry.promotion_report import decision
@@ -31,6 +31,7 @@ def run(folder: Path) -> None:
     """Lay out `folder`, draw the sample, reproduce every stage, then ask the packaged service about one face."""
     started = time.monotonic()
     pipeline.lay_out(folder, pipeline.parameters(OVERLAY))
+    own_folder.mark(folder)
     pipeline.make_git(folder, OWN_FILES)
     pipeline.make_dvc(folder)
     if not list((folder / "data/raw").glob("*.parquet")):

@@ -29,7 +29,7 @@ QUIET = {
 
 
 def lay_out(folder: Path, tree: Mapping[str, Any]) -> None:
-    """Copy what the pipeline needs, with `tree` as its params.yaml, and let the folder keep to itself."""
+    """Copy what the pipeline needs, with `tree` as its params.yaml."""
     write_params(folder, tree)
     for name in SKELETON:
         if Path(name).is_dir():
@@ -38,7 +38,6 @@ def lay_out(folder: Path, tree: Mapping[str, Any]) -> None:
             )
         else:
             shutil.copy2(name, folder / name)
-    own_folder.mark(folder)
 
 
 def write_params(folder: Path, tree: Mapping[str, Any]) -> None:

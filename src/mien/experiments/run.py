@@ -58,6 +58,7 @@ def in_folder(request: Request, folder: Path | None, raw: Path) -> None:
     check_faces(raw)
     if not carries_on(request, folder):
         pipeline.lay_out(folder, tree)
+        own_folder.mark(folder)
         pipeline.make_git(folder)
         make_dvc(folder)
         bring(raw, folder / "data/raw")

@@ -15,7 +15,7 @@ import click
 import yaml
 
 from mien.errors import MienError
-from mien.experiments import pipeline, story_batches, story_page
+from mien.experiments import own_folder, pipeline, story_batches, story_page
 from mien.experiments.demo import OVERLAY as DEMO
 from mien.experiments.story_batches import Faces
 from mien.retraining import html_report
@@ -100,6 +100,7 @@ def run(folder: Path) -> None:
     started = time.monotonic()
     stage = Stage(folder)
     lay_out(stage)
+    own_folder.mark(stage.project)
     first_champion(stage)
     good_batch(stage)
     poisoned_batches(stage)
