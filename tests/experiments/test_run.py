@@ -14,6 +14,7 @@ from mien.data.dataset import Split, write_split
 from mien.errors import MienError
 from mien.experiments import budget, own_folder, pipeline
 from mien.experiments.run import Request, carries_on, in_project
+from mien.files import alone_in
 
 ROOT = Path(__file__).parents[2]
 NETWORK: dict[str, Any] = {"network": "cnn", "blocks": [[4]]}
@@ -64,6 +65,24 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(MienError, match="is not empty"):
         carries_on(Request(()), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_of_two_runs_in_one_folder_the_second_says_why_not(tmp_path: Path) -> None:
+    (tmp_path / "000_x.parquet").touch()
+    folder = tmp_path / "run"
+    arguments = ["run", "-f", "cnn", "--raw", str(tmp_path), "--folder", str(folder)]
+    with alone_in(folder, ""):
+        result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, list(folder.iterdir())) == (1, [])
+    assert f"Another `mien run` is at work on {folder}" in result.stderr
+
+
+def test_faces_are_brought_again_after_an_interruption(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/000_x.parquet").write_text("faces")
+    for _ in range(2):
+        pipeline.bring(tmp_path / "raw", tmp_path / "run/data/raw")
+    assert (tmp_path / "run/data/raw/000_x.parquet").read_text() == "faces"
 
 
 def test_an_overlay_that_changed_makes_another_request(tmp_path: Path) -> None:

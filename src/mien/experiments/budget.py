@@ -41,9 +41,8 @@ def within(minutes: float, tree: Mapping[str, Any], prepared: Path) -> dict[str,
         seconds = (1 - SEARCH if family.search else 1.0) * BESIDE * share
         rows, epochs, pace = fit(params, name, training, validation, seconds)
         place = "students" if family.distil else "families"
-        train = {"epochs": epochs, "max_rows": rows, "restart": 0 if epochs < params.training(name)[1].epochs else None}
-        known = {key: value for key, value in train.items() if value is not None}
-        changed = merge(changed, {place: {name: {"train": known}}})
+        cut = {"restart": 0} if epochs < params.training(name)[1].epochs else {}
+        changed = merge(changed, {place: {name: {"train": {"epochs": epochs, "max_rows": rows, **cut}}}})
         of = f"of {rows:,} faces" if rows else ""
         click.echo(f"{name:<20}{pace:>7.1f} s an epoch: {epochs} epochs {of}".rstrip())
     return changed

@@ -1,7 +1,5 @@
 """Recipes side by side: the families of an overlay, trained apart and scored; nothing is chosen or promoted."""
 
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from mien.data import dataset
 from mien.errors import MienError
 from mien.evaluation.model_predictions import ModelPredictions
 from mien.experiments import own_folder
-from mien.experiments.pipeline import call, lay_out, make_dvc, parameters
+from mien.experiments.pipeline import DVC, bring, call, check_faces, lay_out, make_dvc, parameters
 from mien.files import read_json, rounded, write_json
 from mien.inference.tta import NO_TTA
 
@@ -27,18 +25,17 @@ def compare(
     Every family is in the report as soon as it is trained, beside those that were there before. With `test` they are
     scored on the test split, too. Answers what the report holds of each family, in the overlay's order.
     """
-    if not list(raw.glob("*.parquet")):
-        raise MienError(f"{raw} holds no faces. Fetch FER-2013 first: mien fetch kaggle, or mien fetch csv PATH.")
+    check_faces(raw)
     lay_out(folder, parameters(overlay))
     own_folder.mark(folder)
     params = load(folder / "params.yaml")
     if unknown := [name for name in only if name not in params.families]:
         raise MienError(f"There is no recipe {', '.join(unknown)} in {overlay}: expected {', '.join(params.families)}.")
     make_dvc(folder)
-    shutil.copytree(raw, folder / "data/raw", dirs_exist_ok=True)
+    bring(raw, folder / "data/raw")
     kept = read_json(report, made_by=f"mien {overlay.stem}")["families"] if report.exists() else {}
     for name in only or params.families:
-        call([sys.executable, "-m", "dvc", "repro", f"train@{name}"], folder)
+        call([*DVC, "repro", f"train@{name}"], folder)
         kept[name] = rounded(tell(name, folder, params, test))
         digest = kept[name]["data"]["digest"]
         # What is no longer in the overlay, or was trained on other faces, does not belong side by side.

@@ -37,7 +37,7 @@ def run(folder: Path) -> None:
     if not list((folder / "data/raw").glob("*.parquet")):
         pipeline.call([sys.executable, "-m", "mien", "fetch", "sample"], folder)
     pipeline.commit(folder, "The demo's pipeline and data")
-    pipeline.call([sys.executable, "-m", "dvc", "repro"], folder)
+    pipeline.call([*pipeline.DVC, "repro"], folder)
     pipeline.commit(folder, "The demo's results")
     face, label = write_face(folder)
     with service(folder) as address:

@@ -17,6 +17,7 @@ from mien.files import write_text
 from mien.learning import models
 
 SKELETON = ("dvc.yaml", ".dvcignore", "bentofile.yaml", "requirements-serving.lock", "pyproject.toml", "src")
+DVC = (sys.executable, "-m", "dvc")
 GIT = ("git", "-c", "user.name=Mien", "-c", "user.email=mien@localhost", "-c", "commit.gpgsign=false")
 
 QUIET = {
@@ -40,9 +41,9 @@ def lay_out(folder: Path, tree: Mapping[str, Any]) -> None:
             shutil.copy2(name, folder / name)
 
 
-def write_params(folder: Path, tree: Mapping[str, Any]) -> None:
-    """Write params.yaml in `folder`."""
-    write_text(folder / "params.yaml", yaml.safe_dump(dict(tree), sort_keys=False))
+def write_params(folder: Path, tree: Mapping[str, Any], first_line: str = "") -> None:
+    """Write params.yaml in `folder`, perhaps below a comment."""
+    write_text(folder / "params.yaml", first_line + yaml.safe_dump(dict(tree), sort_keys=False))
 
 
 def parameters(*overlays: Path, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -121,6 +122,26 @@ def teachers(student: Mapping[str, Any]) -> set[str]:
     return set((student.get("distil") or {}).get("teachers") or ())
 
 
+def check_faces(raw: Path) -> None:
+    """Raise MienError where there is nothing to train on."""
+    if not list(raw.glob("*.parquet")):
+        raise MienError(
+            f"{raw} holds no faces. Fetch some first: mien fetch kaggle, csv PATH or folders PATH "
+            "(mien fetch sample draws some)."
+        )
+
+
+def bring(raw: Path, target: Path) -> None:
+    """Copy the raw files, or link them where the disk can."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in raw.glob("*.parquet"):
+        (target / file.name).unlink(missing_ok=True)  # of a start that was interrupted
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copy2(file, target / file.name)
+
+
 def make_git(folder: Path, ignored: str = "") -> None:
     """Let `folder` be a Git repository of its own, if Git is there, so that DVC has commits to compare with."""
     if not shutil.which("git") or (folder / ".dvc").exists():
@@ -134,9 +155,9 @@ def make_dvc(folder: Path) -> None:
     """Let `folder` be a DVC project of its own, if it is none yet; with Git where it is a repository."""
     if not (folder / ".dvc").exists():
         scm = [] if (folder / ".git").exists() else ["--no-scm"]
-        call([sys.executable, "-m", "dvc", "init", "--quiet", *scm], folder)
+        call([*DVC, "init", "--quiet", *scm], folder)
         if not scm:  # else every stage ends with a hint to type `git add`
-            call([sys.executable, "-m", "dvc", "config", "--quiet", "core.autostage", "true"], folder)
+            call([*DVC, "config", "--quiet", "core.autostage", "true"], folder)
 
 
 def commit(folder: Path, message: str) -> None:

@@ -2,9 +2,7 @@
 
 import os
 import shlex
-import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from mien.errors import MienError
 from mien.experiments import own_folder, pipeline, results
 from mien.experiments.budget import within
-from mien.files import read_json, write_text
+from mien.files import alone_in, read_json
 from mien.registry.promotion_report import decision
 
 RUNS = Path("runs")
 MARK = "# mien run "
-DVC = [sys.executable, "-m", "dvc"]
 
 
 @dataclass(frozen=True)
@@ -55,20 +51,21 @@ def in_folder(request: Request, folder: Path | None, raw: Path) -> None:
     """
     started, folder = time.monotonic(), folder or RUNS / request.name
     tree = pipeline.parameters(*request.overlays, only=request.families)
-    check_faces(raw)
-    if not carries_on(request, folder):
-        pipeline.lay_out(folder, tree)
-        own_folder.mark(folder)
-        pipeline.make_git(folder)
-        make_dvc(folder)
-        bring(raw, folder / "data/raw")
-        pipeline.call([*DVC, "add", "--quiet", "data/raw"], folder)
-        pipeline.commit(folder, "The pipeline and its data")
-        begin(request, tree, folder)
-    try:
-        pipeline.call([*DVC, "repro"], folder)
-    finally:  # also what was made before a stage failed: DVC compares commits
-        pipeline.commit(folder, request.mark[2:].strip())
+    pipeline.check_faces(raw)
+    with alone_in(folder, f"Another `mien run` is at work on {folder}. Wait for its end, or name another: --folder."):
+        if not carries_on(request, folder):
+            pipeline.lay_out(folder, tree)
+            own_folder.mark(folder)
+            pipeline.make_git(folder)
+            make_dvc(folder)
+            pipeline.bring(raw, folder / "data/raw")
+            pipeline.call([*pipeline.DVC, "add", "--quiet", "data/raw"], folder)
+            pipeline.commit(folder, "The pipeline and its data")
+            begin(request, tree, folder)
+        try:
+            pipeline.call([*pipeline.DVC, "repro"], folder)
+        finally:  # also what was made before a stage failed: DVC compares commits
+            pipeline.commit(folder, request.mark[2:].strip())
     click.echo(summary(folder, time.monotonic() - started))
 
 
@@ -76,20 +73,11 @@ def in_project(request: Request, raw: Path) -> None:
     """The same in the project itself: its params.yaml is rewritten, its reports and registry are used."""
     started, here = time.monotonic(), Path()
     tree = pipeline.parameters(*request.overlays, only=request.families)
-    check_faces(raw)
+    pipeline.check_faces(raw)
     refuse_uncommitted()
     begin(request, tree, here)
-    pipeline.call([*DVC, "repro"], here)
+    pipeline.call([*pipeline.DVC, "repro"], here)
     click.echo(summary(here, time.monotonic() - started))
-
-
-def check_faces(raw: Path) -> None:
-    """Raise MienError where there is nothing to train on."""
-    if not list(raw.glob("*.parquet")):
-        raise MienError(
-            f"{raw} holds no faces. Fetch some first: mien fetch kaggle, csv PATH or folders PATH "
-            "(mien fetch sample draws some)."
-        )
 
 
 def carries_on(request: Request, folder: Path) -> bool:
@@ -112,28 +100,18 @@ def begin(request: Request, tree: dict[str, Any], folder: Path) -> None:
     """Write params.yaml for the request; with a budget, once the faces are prepared and the speed is measured."""
     if request.minutes:
         pipeline.write_params(folder, tree)
-        pipeline.call([*DVC, "repro", "validate"], folder)
+        pipeline.call([*pipeline.DVC, "repro", "validate"], folder)
         tree = within(request.minutes, tree, folder / "data/prepared")
-    write_text(folder / "params.yaml", request.mark + yaml.safe_dump(tree, sort_keys=False))
+    pipeline.write_params(folder, tree, request.mark)
 
 
 def make_dvc(folder: Path) -> None:
     """A DVC project in `folder` that shares the cache of the project here, so that faces lie on the disk once."""
     pipeline.make_dvc(folder)
     if Path(".dvc").is_dir():
-        done = subprocess.run([*DVC, "cache", "dir"], capture_output=True, text=True, check=True)
+        done = subprocess.run([*pipeline.DVC, "cache", "dir"], capture_output=True, text=True, check=True)
         shared = os.path.relpath(done.stdout.strip(), folder / ".dvc")
-        pipeline.call([*DVC, "config", "--quiet", "cache.dir", shared], folder)
-
-
-def bring(raw: Path, target: Path) -> None:
-    """Copy the raw files, or link them where the disk can."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in raw.glob("*.parquet"):
-        try:
-            os.link(file, target / file.name)
-        except OSError:
-            shutil.copy2(file, target / file.name)
+        pipeline.call([*pipeline.DVC, "config", "--quiet", "cache.dir", shared], folder)
 
 
 def refuse_uncommitted() -> None:

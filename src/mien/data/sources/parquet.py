@@ -33,7 +33,8 @@ def _rows(path: Path, labels: Labels, progress: Progress) -> Iterator[Row]:
     files = {file: _opened(file) for file in found(path, ".parquet")}
     total, read = sum(table.metadata.num_rows for table in files.values()), 0
     for file, table in files.items():
-        names, column = _names(table.schema_arrow), _label(file, table.schema_arrow)
+        column = _label(file, table.schema_arrow)
+        names = _names(table.schema_arrow, column)
         wanted = ["image", column, *({"split"} & set(table.schema_arrow.names))]
         number, of_file = 0, split_of(file)
         try:
@@ -68,10 +69,9 @@ def _label(file: Path, schema: pa.Schema) -> str:
     return column
 
 
-def _names(schema: pa.Schema) -> list[str]:
-    """The names of the numbers in the label's column, where the hub's metadata have them."""
+def _names(schema: pa.Schema, column: str) -> list[str]:
+    """The names of the numbers in the label's `column`, where the hub's metadata have them."""
     features: dict[str, Any] = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
-    column = next((name for name in LABEL_COLUMNS if name in schema.names), "")
     return list(features.get("features", {}).get(column, {}).get("names", ()))
 
 
