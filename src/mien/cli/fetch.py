@@ -51,6 +51,11 @@ map_option = click.option(
 name_option = click.option("--name", help="Data set that the faces belong to (for --append).")
 
 
+def labelled(command: Command) -> Command:
+    """Give a command the options of sources whose labels are words or another data set's numbers."""
+    return map_option(seed_option(name_option(placed(command))))
+
+
 @fetch.command()
 @placed
 def kaggle(**place: Any) -> None:
@@ -78,10 +83,7 @@ def csv(path: Path, seed: int, name: str | None, **place: Any) -> None:
 
 @fetch.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@map_option
-@seed_option
-@name_option
-@placed
+@labelled
 def folders(path: Path, label_map: tuple[str, ...], seed: int, name: str | None, **place: Any) -> None:
     """Images in class folders: Kaggle's FER-2013, CK+48, eNTERFACE-style, or your own."""
     from mien.data import sources
@@ -92,10 +94,7 @@ def folders(path: Path, label_map: tuple[str, ...], seed: int, name: str | None,
 
 @fetch.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@map_option
-@seed_option
-@name_option
-@placed
+@labelled
 def parquet(path: Path, label_map: tuple[str, ...], seed: int, name: str | None, **place: Any) -> None:
     """Parquet files with the columns image and label, as the Hugging Face hub serves data sets: one, or a folder."""
     from mien.data import sources
@@ -106,10 +105,7 @@ def parquet(path: Path, label_map: tuple[str, ...], seed: int, name: str | None,
 
 @fetch.command()
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
-@map_option
-@seed_option
-@name_option
-@placed
+@labelled
 def webdataset(paths: tuple[Path, ...], label_map: tuple[str, ...], seed: int, name: str | None, **place: Any) -> None:
     """WebDataset's tar shards, or folders of them: an image beside its label in .cls, .txt or .json."""
     from mien.data import sources
