@@ -117,8 +117,14 @@ def environment() -> Path:
     python = ENVIRONMENT / "bin" / "python"
     if not (ENVIRONMENT / ".ready").exists():
         print(f"making {ENVIRONMENT} for `fer`, several gigabytes …", file=sys.stderr)
-        subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", sys.executable, ENVIRONMENT], check=True)
-        subprocess.run(["uv", "pip", "install", "--quiet", "--system-certs", "--python", python, *PACKAGES], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", sys.executable, ENVIRONMENT],
+            check=True,
+        )
+        subprocess.run(
+            [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--system-certs", "--python", python, *PACKAGES],
+            check=True,
+        )
         (ENVIRONMENT / ".ready").touch()
     return python
 

@@ -100,10 +100,11 @@ def floor(photo: Path) -> Run:
     """What as many processes as the service has workers answer."""
     context = multiprocessing.get_context("spawn")
     result, together = context.Queue(), context.Barrier(FLOORS)
-    processes = [context.Process(target=_answer, args=(photo, result, together)) for _ in range(FLOORS)]
+    processes = [context.Process(target=_answer, args=(photo, result, together), daemon=True) for _ in range(FLOORS)]
     for process in processes:
         process.start()
-    answers = [result.get() for _ in processes]
+    # One that fails says why itself, and never answers.
+    answers = [result.get(timeout=60 + SECONDS) for _ in processes]
     for process in processes:
         process.join()
     return Run(sum(rate for rate, _ in answers), sum(cpu for _, cpu in answers) / FLOORS)
@@ -116,7 +117,7 @@ def _answer(photo: Path, result: Any, together: Any) -> None:
     together.wait()
     count, wall, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < SECONDS:
-        json.dumps(mien.predict(data))
+        json.dumps(mien.predict(data).to_dict())
         count += 1
     result.put((count / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / count))
 

@@ -51,14 +51,22 @@ def test_requests_that_queue_are_not_charged_for_their_waiting() -> None:
     worker = Worker()
     for job in [worker.take() for _ in range(20)]:
         worker.work(job, 0.05)
-    assert worker.backlog.costs["/one"] == pytest.approx(0.05)
+    assert worker.backlog.cost("/one") == pytest.approx(0.05)
 
 
 def test_a_slower_detector_is_noticed_within_a_dozen_requests() -> None:
     worker = Worker().taught(0.005)
     for _ in range(12):
         worker.work(worker.take(), 0.06)
-    assert worker.backlog.costs["/one"] == pytest.approx(0.06, rel=0.1)
+    assert worker.backlog.cost("/one") == pytest.approx(0.06, rel=0.1)
+
+
+def test_slow_first_answers_do_not_count() -> None:
+    worker = Worker()
+    worker.work(worker.take(), 3.0)
+    assert worker.backlog.cost("/one") == UNKNOWN
+    worker.taught(0.01)
+    assert worker.backlog.cost("/one") == pytest.approx(0.01, abs=UNKNOWN / 2)
 
 
 def test_many_photos_cost_by_their_size() -> None:
@@ -90,7 +98,7 @@ def test_refusals_and_clients_that_leave_teach_nothing() -> None:
     worker = Worker()
     worker.work(worker.take(), 0.001, refused=True)
     worker.backlog.leave(worker.take())
-    assert worker.backlog.costs == {}
+    assert worker.backlog.measured == {}
     assert worker.backlog.jobs == []
     worker.take()
     assert worker.backlog.wait() == UNKNOWN

@@ -1,6 +1,7 @@
 """mien.serving.load_shedding: what is too much is refused at once, and room is given back."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,8 +33,8 @@ class Slow:
 def shedder(app: Any, requests: int = 3, cost: float = 0.0, patience: float = 1.0) -> LoadShedder:
     """A shedder of an application whose requests took `cost` seconds so far."""
     backlog = Backlog(frozenset(), patience)
-    backlog.costs = {"/work": cost, "/fail": cost}
-    paths = frozenset(backlog.costs)
+    paths = frozenset({"/work", "/fail"})
+    backlog.measured = {path: deque([cost]) for path in paths}
     return LoadShedder(app, paths=paths, requests=requests, room=ROOM, largest=LARGEST, backlog=backlog)
 
 
@@ -96,9 +97,9 @@ def test_a_client_that_would_wait_long_is_told_how_long_to_stay_away() -> None:
 
 def test_what_requests_take_is_learnt_from_answers() -> None:
     _, gate = asyncio.run(statuses([b"x"], cost=0.0))
-    assert gate.backlog.costs["/work"] > 0
+    assert len(gate.backlog.measured["/work"]) == 2
     _, gate = asyncio.run(statuses([b"x"], "/fail", cost=0.0))
-    assert gate.backlog.costs["/fail"] == 0
+    assert len(gate.backlog.measured["/fail"]) == 1
 
 
 def test_a_failing_application_gives_its_room_back() -> None:

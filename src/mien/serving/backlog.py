@@ -1,15 +1,17 @@
 """How long a request would wait for those before it, from what such requests took lately."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median_low
 
 from mien.serving.limits import MIB
 
 UNKNOWN = 0.02
 """Seconds that a request, or a MiB of photos, is taken for before any was measured."""
-WEIGHT = 0.2
-"""Of the newest measurement in the moving average."""
+LATELY = 9
+"""Measurements of a call whose median is its cost: the first answers of a process are slow, and some later ones."""
 
 
 @dataclass(eq=False)
@@ -34,7 +36,7 @@ class Backlog:
         """Seconds after which an upload counts as slow: nobody waits for it."""
         self.clock = clock
         self.jobs: list[Job] = []
-        self.costs: dict[str, float] = {}
+        self.measured: dict[str, deque[float]] = {}
         self.done = 0.0
 
     def arrive(self, path: str, size: int) -> Job:
@@ -54,9 +56,8 @@ class Backlog:
             return
         now = self.clock()
         if not refused:
-            cost = (now - max(job.ready, self.done)) / self._units(job)
-            before = self.costs.get(job.path, cost)
-            self.costs[job.path] = before + WEIGHT * (cost - before)
+            taken = self.measured.setdefault(job.path, deque([UNKNOWN], LATELY))
+            taken.append((now - max(job.ready, self.done)) / self._units(job))
         self.done = now
 
     def leave(self, job: Job) -> None:
@@ -76,8 +77,12 @@ class Backlog:
         head = abs(cost - (now - max(since, self.done)))
         return uploads + head + sum(cost for _, cost in rest)
 
+    def cost(self, path: str) -> float:
+        """Seconds that a call takes, or a MiB of photos."""
+        return median_low(self.measured.get(path, [UNKNOWN]))
+
     def _cost(self, job: Job) -> float:
-        return self.costs.get(job.path, UNKNOWN) * self._units(job)
+        return self.cost(job.path) * self._units(job)
 
     def _units(self, job: Job) -> float:
         return max(job.size, 1) / MIB if job.path in self.many else 1.0
