@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import cv2
 import numpy as np
 import samples
 from timing import table
@@ -60,7 +59,6 @@ def section(rounds: int = 3) -> str:
     """The comparison, as Markdown."""
     miens, peers = {"one thread": Mien(threads=1), "all cores": Mien(threads=None)}, Taken()
     ours = {name: Taken() for name in miens}
-    cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder, fer() as ask:
         photos = samples.write(Path(folder))
         for number in range(rounds + 1):
