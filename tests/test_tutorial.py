@@ -37,7 +37,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def form(line: str) -> str:
-    """A line without what changes from run to run: numbers, hashes, the user, the detector at hand, the width of a table's columns."""
+    """A line without what changes from run to run: numbers, hashes, the user, the detector, columns' widths."""
     line = re.sub(r"\bdetector (auto|yunet)\b", "detector", line)
     line = re.sub(r"\b[0-9a-f]{7}\b", "0", re.sub(r"\bby \S+@\S+", "by somebody", line))
     return " ".join(re.sub(r"\d+", "0", re.sub(r"[+-]?\d[\d.,:-]*\d|\bAM\b|\bPM\b", "0", line)).split())
