@@ -23,6 +23,12 @@ def overlay(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "params").iterdir()), ids=lambda path: path.stem)
+def test_each_overlay_of_the_project_fits(path: Path) -> None:
+    named = pipeline.read_yaml(path)["families"]
+    assert parse(pipeline.parameters(path)).families.keys() == named.keys()
+
+
 def test_without_overlay_or_names_the_parameters_are_the_projects_own() -> None:
     assert pipeline.parameters() == pipeline.read_yaml(Path("params.yaml"))
 

@@ -66,7 +66,14 @@ def test_slow_first_answers_do_not_count() -> None:
     worker.work(worker.take(), 3.0)
     assert worker.backlog.cost("/one") == UNKNOWN
     worker.taught(0.01)
-    assert worker.backlog.cost("/one") == pytest.approx(0.01, abs=UNKNOWN / 2)
+    assert worker.backlog.cost("/one") == pytest.approx(0.01)
+
+
+def test_photos_that_take_much_more_than_others_count_by_their_share() -> None:
+    worker = Worker()
+    for seconds in [0.01, 0.5] * 10:
+        worker.work(worker.take(), seconds)
+    assert worker.backlog.cost("/one") == pytest.approx(0.255)
 
 
 def test_many_photos_cost_by_their_size() -> None:

@@ -123,6 +123,15 @@ def test_the_load_test_says_what_a_running_service_answered_and_refused(served: 
     assert all(int(row[2]) > 0 and row[-1] == "0" for row in rows if row[1] == "200")
 
 
+@pytest.mark.long
+def test_the_benchmark_of_the_service_measures_it_and_its_floor() -> None:
+    done = run([sys.executable, str(ROOT / "benchmarks" / "service.py")], "--runs", 1, "--seconds", 2)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:4]]
+    assert [row[0] for row in rows] == ["| 8", "| 32"]
+    assert all(float(row[1]) > 1 and float(row[2]) > 1 for row in rows)
+
+
 def test_the_load_test_refuses_an_address_that_does_not_answer() -> None:
     script = [sys.executable, str(ROOT / "benchmarks" / "load.py")]
     assert "answers with status 0: nothing" in run(script, "--url", "http://127.0.0.1:9").stderr

@@ -4,14 +4,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median_low
+from statistics import fmean
 
 from mien.serving.limits import MIB
 
 UNKNOWN = 0.02
 """Seconds that a request, or a MiB of photos, is taken for before any was measured."""
 LATELY = 9
-"""Measurements of a call whose median is its cost: the first answers of a process are slow, and some later ones."""
+"""Measurements of a call whose mean is its cost. The slowest is left out, as a process's first answers are slow."""
 
 
 @dataclass(eq=False)
@@ -56,7 +56,7 @@ class Backlog:
             return
         now = self.clock()
         if not refused:
-            taken = self.measured.setdefault(job.path, deque([UNKNOWN], LATELY))
+            taken = self.measured.setdefault(job.path, deque(maxlen=LATELY))
             taken.append((now - max(job.ready, self.done)) / self._units(job))
         self.done = now
 
@@ -79,7 +79,8 @@ class Backlog:
 
     def cost(self, path: str) -> float:
         """Seconds that a call takes, or a MiB of photos."""
-        return median_low(self.measured.get(path, [UNKNOWN]))
+        usual = sorted(self.measured.get(path, []))[:-1]
+        return fmean(usual) if usual else UNKNOWN
 
     def _cost(self, job: Job) -> float:
         return self.cost(job.path) * self._units(job)
