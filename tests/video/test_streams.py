@@ -159,6 +159,28 @@ def test_a_camera_in_the_network_is_read_and_connected_anew_when_it_hangs_up(
         assert abs(int(frame.pixels.mean()) - (10 * frame.number) % 250) <= 3
 
 
+def test_an_rtsp_camera_is_read_and_connected_anew_when_it_hangs_up(
+    rtsp: Callable[..., Any], write_video: WriteVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "PAUSES", (0.05, 0.1))
+    recording = write_video(tmp_path / "shown.ts", squares=lambda number: [(8 * number, 40, 60, 50)])
+    told, stop, seen = list[str](), Stop(), dict[int, int]()
+    camera = rtsp(recording, [60, 0, 100_000])
+    with opened_source(camera.address, stop, told.append) as source:
+        assert isinstance(source, Live)
+        assert source.rate == pytest.approx(30)
+        for frame in source.frames(seconds=60):
+            seen[frame.number] = int(np.median(np.nonzero(frame.pixels[65, :, 0] < 140)[0]))  # the square's middle
+            if camera.played >= 3 and len(seen) > 40:
+                break
+    assert camera.played >= 3
+    assert f"{camera.address} sends no picture; trying again in 0.05 s." in told
+    assert list(seen) == sorted(seen)
+    middles = {8 * number + 29 for number in range(30)}
+    assert all(min(abs(where - middle) for middle in middles) <= 2 for where in seen.values())
+    assert len(set(seen.values())) > 10
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
