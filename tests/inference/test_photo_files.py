@@ -101,3 +101,8 @@ def test_copies_are_written_in_the_photos_own_format(ending: str) -> None:
     with Image.open(photo) as original:
         assert np.ptp(np.asarray(original.convert("L"), np.int64)) < 10
     assert [path.name for path in Path("out").iterdir()] == [target.name]
+
+
+def test_a_photo_that_has_gone_before_its_copy_is_drawn_is_told() -> None:
+    with pytest.raises(MienError, match=r"Cannot read the photo gone\.jpg: No such file"):
+        write_copy(Path("gone.jpg"), [], Path("out/gone.jpg"))

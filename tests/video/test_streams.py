@@ -238,7 +238,7 @@ def test_files_come_before_numbers_and_addresses(tmp_path: Path, monkeypatch: py
     for source in ("0", "-", "rtsp://a/b", "HTTPS://a/b"):
         assert not is_recording(source)
     Path("0").touch()
-    for source in ("0", "clip.mp4", "http:", "ftp://a/b", "a/-"):
+    for source in ("0", "²", "clip.mp4", "http:", "ftp://a/b", "a/-"):
         assert is_recording(source)
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from mien.errors import MienError
 from mien.files import write_file
 from mien.inference.drawing import annotate
-from mien.inference.photos import decode, register_heif
+from mien.inference.inputs import decode, load
+from mien.inference.photos import register_heif
 
 ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".heic": "HEIF", ".heif": "HEIF",
            ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP",
@@ -70,7 +71,7 @@ def targets(photos: Sequence[Path], folder: Path) -> dict[Path, Path]:
 
 def write_copy(photo: Path, faces: Sequence[Mapping[str, Any]], target: Path) -> None:
     """Write a photo with its faces drawn on it."""
-    drawn = Image.fromarray(annotate(decode(photo.read_bytes()), faces))
+    drawn = Image.fromarray(annotate(decode(load(photo)).pixels, faces))
     kind = ENDINGS[target.suffix.lower()]
     register_heif()
     options = {"quality": 92} if kind in {"JPEG", "WEBP"} else {}

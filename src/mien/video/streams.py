@@ -40,7 +40,12 @@ class Stop:
 
 def is_recording(source: str) -> bool:
     """Whether a source is a file: neither a camera's number, nor an address, nor stdin."""
-    return Path(source).exists() or not (source == STDIN or source.isdigit() or is_address(source))
+    return Path(source).exists() or not (source == STDIN or is_camera(source) or is_address(source))
+
+
+def is_camera(source: str) -> bool:
+    """Whether a source is a camera's number."""
+    return source.isdecimal()
 
 
 def is_address(source: str) -> bool:
@@ -53,7 +58,7 @@ def shown(source: str) -> str:
     if source == STDIN:
         return "stdin"
     if not is_address(source):
-        return f"camera {source}" if source.isdigit() else source
+        return f"camera {source}" if is_camera(source) else source
     place, _, query = source.partition("?")
     user, at, rest = place.rpartition("@")
     user = f"{user[: user.index(':', user.index('://') + 1)]}:…" if user.count(":") > 1 else user
@@ -147,7 +152,7 @@ def opened_source(source: str, stop: Stop, say: Say) -> Iterator[Video | Live]:
     with hushed():
         capture = connect(source)
     if capture is None:
-        raise MienError(f"{shown(source).capitalize() if source.isdigit() else shown(source)} {_mend(source)}")
+        raise MienError(f"{shown(source).capitalize() if is_camera(source) else shown(source)} {_mend(source)}")
     count = frame_count(capture)
     if source == STDIN or count:  # a recording in the network has an end, and all of its frames are wanted
         try:
@@ -167,7 +172,7 @@ def connect(source: str) -> Capture | None:
     # FFmpeg reads this before its first video; later on only `hushed` would help, which threads cannot use.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it writes to stderr past Python
-    if source.isdigit():
+    if is_camera(source):
         capture = cv2.VideoCapture(int(source))
     else:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT]
@@ -179,7 +184,7 @@ def connect(source: str) -> Capture | None:
 
 
 def _mend(source: str) -> str:
-    if source.isdigit():
+    if is_camera(source):
         return "cannot be opened: none is there, another program holds it, or it may not be used. Try another number."
     if source == STDIN:
         return "holds no video that can be decoded. Pipe one that needs no seeking, such as .mkv, .ts or MJPEG."
