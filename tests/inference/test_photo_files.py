@@ -1,7 +1,10 @@
 """mien.inference.photo_files: which files are photos, and where their copies go."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +65,21 @@ def test_what_leads_to_no_photo_is_told(fill: Callable[..., None]) -> None:
     assert [str(photo) for photo in found.photos] == ["a.jpg"]
     assert [problem.partition(":")[0] for problem in found.problems] == ["empty", "no/*.jpg"]
     assert ".jpg" in found.problems[0]
+
+
+def test_a_folder_that_may_not_be_read_is_told(fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    fill("a/1.jpg", "a/b/2.jpg")
+    read = os.scandir
+
+    def refuse(place: str) -> Any:
+        if place.endswith("b"):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return read(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = collect(("a",))
+    assert [str(photo) for photo in found.photos] == ["a/1.jpg"]
+    assert found.problems == ["a/b: cannot be searched (Permission denied)."]
 
 
 def test_the_copies_of_a_former_run_are_not_searched(fill: Callable[..., None]) -> None:

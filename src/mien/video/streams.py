@@ -16,6 +16,7 @@ from mien.video.recordings import Capture, Frame, Video, frame_count, hushed, op
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 STDIN = "-"
+SEEKING = "Pipe one that needs no seeking, such as .mkv, .ts or MJPEG."
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before a stream is connected anew: the first after it worked, the next ones after each failure."""
 TIMEOUT = 10_000
@@ -155,8 +156,9 @@ def opened_source(source: str, stop: Stop, say: Say) -> Iterator[Video | Live]:
         raise MienError(f"{shown(source).capitalize() if is_camera(source) else shown(source)} {_mend(source)}")
     count = frame_count(capture)
     if source == STDIN or count:  # a recording in the network has an end, and all of its frames are wanted
+        mend = SEEKING if source == STDIN else Video.mend
         try:
-            yield Video(shown(source), capture, usable_rate(capture.get(cv2.CAP_PROP_FPS)), count)
+            yield Video(shown(source), capture, usable_rate(capture.get(cv2.CAP_PROP_FPS)), count, mend)
         finally:
             capture.release()
         return
@@ -187,5 +189,5 @@ def _mend(source: str) -> str:
     if is_camera(source):
         return "cannot be opened: none is there, another program holds it, or it may not be used. Try another number."
     if source == STDIN:
-        return "holds no video that can be decoded. Pipe one that needs no seeking, such as .mkv, .ts or MJPEG."
+        return f"holds no video that can be decoded. {SEEKING}"
     return "cannot be opened: nobody answers there, or not with a video. Check the address and the network."
