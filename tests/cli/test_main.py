@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from mien.cli.main import main
 
@@ -75,6 +76,26 @@ def test_a_full_disk_is_one_message_wherever_it_is_met(monkeypatch: pytest.Monke
     assert (result.exit_code, result.stderr) == (
         1, "error: No space left on device at optuna.log. Free the disk or mend the rights, and repeat the command.\n"
     )  # fmt: skip
+
+
+def test_ctrl_c_is_told_and_has_the_exit_code_of_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mien.cli.predictions.run", interrupt)
+    result = CliRunner().invoke(main, ["predict", "photo.jpg"])
+    assert (result.exit_code, result.stderr) == (130, "error: Interrupted.\n")
+
+
+@pytest.mark.parametrize(("closed", "code"), [("1", 0), ("2", 1), ("1 2", 1)])
+def test_a_command_whose_output_is_closed_does_its_work(closed: str, code: int, tmp_path: Path) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "photo.png")
+    photos = "photo.png" + " gone.png" * code
+    script = f"exec {' '.join(f'{number}>&-' for number in closed.split())}; {sys.executable} -m mien predict {photos}"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ("" if "1" in closed else "photo.png: 0 faces\n")
 
 
 def test_a_demo_outside_the_project_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

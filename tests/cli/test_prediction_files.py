@@ -145,7 +145,8 @@ def test_an_interruption_before_the_first_answer_leaves_nothing(call: Call, monk
 def test_a_file_torn_anywhere_is_gone_on_with(cut: int, call: Call) -> None:
     draw(9)
     for form in ("csv", "jsonl"):
-        call(f"--{form}", f"faces.{form}", "a")
+        first = call(f"--{form}", f"faces.{form}", "a")
+        assert first.exit_code == 0, (first.output, first.exception)
         whole = Path(f"faces.{form}").read_bytes()
         Path(f"faces.{form}").unlink()
         Path(f"faces.{form}.part").write_bytes(whole[:-cut])

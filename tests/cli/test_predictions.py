@@ -85,6 +85,14 @@ def test_a_photo_cut_off_at_its_end_is_answered_and_a_warning_printed(
     assert ("cut off" in result.stdout) == (form == ("--json",))
 
 
+def test_broken_metadata_is_no_matter(command: list[str]) -> None:
+    Image.new("L", (100, 100)).save("plain.jpg")
+    start, rest = (data := Path("plain.jpg").read_bytes())[:2], data[2:]
+    Path("odd.jpg").write_bytes(start + b"\xff\xe1\x00\x10Exif\0\0MM\0*\0\0\0\x08" + rest)
+    done = subprocess.run([*command, "odd.jpg"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("odd.jpg: 0 faces\n", "")
+
+
 def test_json_is_one_object_a_line(call: Call) -> None:
     result = call("--json", "a")
     answers = [json.loads(line) for line in result.stdout.splitlines()]

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,7 @@ class Zoo(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.body, self.trickles, self.requests, self.closing = WEIGHTS, False, 0, threading.Event()
+        self.delay = 0.0
 
     @property
     def url(self) -> str:
@@ -41,6 +43,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests += 1
+        time.sleep(self.server.delay)
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
@@ -76,6 +79,39 @@ def test_the_first_use_fetches_the_file_and_the_next_ones_find_it(zoo: Zoo, capf
     assert zoo.requests == 1
     out, err = capfd.readouterr()
     assert (out, err) == ("", f"Fetched YuNet, which finds faces from now on, to {model}.\n")
+
+
+def test_who_comes_while_another_fetches_waits_for_the_same_file(
+    zoo: Zoo, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    zoo.delay = 0.3
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(first_use.provided)
+        while not zoo.requests:
+            time.sleep(0.01)
+        assert first_use.provided() == first.result() == detector_file.cached()
+    assert zoo.requests == 1
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_after_a_fetch_that_was_interrupted_nobody_waits_and_haar_is_told(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(first_use, "fetch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        first_use.provided()
+    started = time.monotonic()
+    assert first_use.provided() is first_use.provided() is None
+    assert time.monotonic() - started < first_use.SECONDS / 2
+    assert capfd.readouterr().err.count("could not be fetched lately") == 1
+
+
+def test_a_program_without_stderr_is_answered_all_the_same(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert first_use.provided() == detector_file.cached()
 
 
 def wrong_bytes(zoo: Zoo, patch: pytest.MonkeyPatch) -> str:

@@ -74,6 +74,7 @@ def test_floats_out_of_range_are_refused_with_their_range(wrong: float) -> None:
         (np.zeros((20, 32), np.complex64), r"complex64, expected"),
         (np.full((20, 32), "a"), r"<U1, expected"),
         (np.zeros((20, 0, 3)), r"shape \(20, 0, 3\)"),
+        (np.zeros((20, 32, 2), np.uint8), r"or floats\.$"),
     ],
 )
 def test_arrays_of_other_shapes_and_types_are_refused_with_a_way_out(array: Any, mend: str) -> None:
@@ -100,6 +101,8 @@ def test_a_pillow_image_that_cannot_be_read_or_is_too_large_is_told(picture: Pat
         pass
     with pytest.raises(MienError, match="Pillow image cannot be read"):
         pixels(closed)
+    with pytest.raises(MienError, match="has 0 × 9 pixels"):
+        pixels(Image.new("RGB", (0, 9)))
     with pytest.raises(photos.TooLargeError, match="50 megapixels"):
         pixels(Image.new("L", (9000, 9000)))
 
@@ -108,6 +111,20 @@ def test_a_pillow_image_that_cannot_be_read_or_is_too_large_is_told(picture: Pat
 def test_what_is_no_photo_is_named_by_its_type(image: Any) -> None:
     with pytest.raises(MienError, match=rf"photo is {type(image).__name__}, expected a path, bytes"):
         pixels(image)
+
+
+@pytest.mark.parametrize("images", [iter(()), {"a.jpg"}])
+def test_what_may_be_several_photos_is_told_how_they_are_passed(images: Any) -> None:
+    with pytest.raises(MienError, match="For several photos pass a list, or call stream"):
+        pixels(images)
+
+
+@pytest.mark.parametrize(
+    "image", ["a.jpg", Path("a.jpg"), b"a", io.BytesIO(), np.zeros((9, 9)), Image.new("L", (9, 9)), None]
+)
+def test_one_photo_is_not_taken_for_several(image: Any) -> None:
+    with pytest.raises(MienError, match=rf"photos are one {type(image).__name__}, expected several"):
+        inputs.check_several(image)
 
 
 def test_files_that_give_no_bytes_are_told(picture: Path) -> None:
@@ -119,6 +136,17 @@ def test_files_that_give_no_bytes_are_told(picture: Path) -> None:
         pass
     with pytest.raises(MienError, match="Open it anew"):
         pixels(closed)
+
+
+@pytest.mark.parametrize("name", ["huge.jpg", "/dev/zero"])
+def test_a_huge_file_is_refused_before_it_fills_the_memory(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photos, "MAX_MIB", 1)
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(100 * 2**30)  # which takes no room on the disk
+    with pytest.raises(photos.TooLargeError, match="is larger than 1 MiB"):
+        inputs.load(tmp_path / name)
 
 
 def test_an_address_is_never_followed_unasked() -> None:

@@ -1,7 +1,10 @@
 """mien.inference.photo_files: which files are photos, and where their copies go."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +67,21 @@ def test_what_leads_to_no_photo_is_told(fill: Callable[..., None]) -> None:
     assert ".jpg" in found.problems[0]
 
 
+def test_a_folder_that_may_not_be_read_is_told(fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    fill("a/1.jpg", "a/b/2.jpg")
+    read = os.scandir
+
+    def refuse(place: str) -> Any:
+        if place.endswith("b"):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return read(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = collect(("a",))
+    assert [str(photo) for photo in found.photos] == ["a/1.jpg"]
+    assert found.problems == ["a/b: cannot be searched (Permission denied)."]
+
+
 def test_the_copies_of_a_former_run_are_not_searched(fill: Callable[..., None]) -> None:
     fill("a/1.jpg", "a/drawn/1.jpg")
     assert [str(photo) for photo in collect(("a",), Path("a/drawn")).photos] == ["a/1.jpg"]
@@ -101,3 +119,8 @@ def test_copies_are_written_in_the_photos_own_format(ending: str) -> None:
     with Image.open(photo) as original:
         assert np.ptp(np.asarray(original.convert("L"), np.int64)) < 10
     assert [path.name for path in Path("out").iterdir()] == [target.name]
+
+
+def test_a_photo_that_has_gone_before_its_copy_is_drawn_is_told() -> None:
+    with pytest.raises(MienError, match=r"Cannot read the photo gone\.jpg: No such file"):
+        write_copy(Path("gone.jpg"), [], Path("out/gone.jpg"))

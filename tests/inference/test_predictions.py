@@ -70,6 +70,7 @@ def test_a_data_frame_has_a_row_a_face_and_one_for_each_photo_without() -> None:
     assert frame["emotion"].isna().tolist() == [False, False, True, True]
     assert NONE.to_frame()["face"].isna().all()
     assert to_frame([]).empty
+    assert to_frame(TWO).equals(TWO.to_frame())
     assert frame.dtypes.equals(NONE.to_frame().dtypes)
 
 

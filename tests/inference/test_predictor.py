@@ -200,7 +200,9 @@ def test_every_worker_of_a_stream_counts_for_drift(champion_folder: Path, portra
     assert sum(counted) == 20
 
 
-def test_a_stream_needs_a_worker(predictor: Mien) -> None:
+def test_a_stream_needs_several_photos_and_a_worker(predictor: Mien) -> None:
+    with pytest.raises(MienError, match="Pass a list, or call predict"):
+        next(predictor.stream("photo.jpg"))
     with pytest.raises(MienError, match="workers is 0, expected at least 1"):
         next(predictor.stream([], workers=0))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,9 +54,17 @@ def test_a_photo_is_answered_by_its_address(
     assert answer.photo == f"{address}/a.jpg"
 
 
-@pytest.mark.parametrize("address", ["ftp://127.0.0.1/a.jpg", "file:///etc/hostname", "a.jpg", "", "data:,a"])
-def test_other_addresses_are_refused(address: str) -> None:
+@pytest.mark.parametrize(
+    "address", ["ftp://127.0.0.1/a.jpg", "file:///etc/hostname", "a.jpg", "", "data:,a", Path("a.jpg"), None]
+)
+def test_other_addresses_are_refused(address: Any) -> None:
     with pytest.raises(MienError, match="no http or https address"):
+        download(address)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http:///a.jpg", "http://127.0.0.1:port/", "http://127.0.0.1/a b"])
+def test_a_malformed_address_is_told(address: str) -> None:
+    with pytest.raises(MienError, match="Cannot download"):
         download(address)
 
 

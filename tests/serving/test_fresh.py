@@ -3,6 +3,7 @@
 It takes a package index and half a minute: `make test-fresh`.
 """
 
+import io
 import json
 import os
 import shutil
@@ -15,8 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from mien.inference.champion import CHAMPION_VARIABLE, SHIPPED, read_card
+from mien.inference.photos import register_heif
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("tensorflow", "keras", "mlflow", "dvc", "optuna", "great_expectations", "pandas", "pyarrow", "matplotlib")
@@ -64,11 +67,13 @@ def test_nothing_of_training_is_installed(machine: Path) -> None:
 
 
 def test_a_photo_is_answered_by_the_shipped_champion(machine: Path, portrait: bytes) -> None:
-    (machine / "photo.jpg").write_bytes(portrait)
-    (line,) = run(machine, "mien", "predict", "--json", machine / "photo.jpg").splitlines()
-    answer = json.loads(line)
-    assert len(answer["faces"]) == 1
-    assert "1 face" in run(machine, "mien", "predict", machine / "photo.jpg")
+    register_heif()
+    for name in ("photo.jpg", "photo.heic"):
+        Image.open(io.BytesIO(portrait)).save(machine / name)
+        (line,) = run(machine, "mien", "predict", "--json", machine / name).splitlines()
+        answer = json.loads(line)
+        assert len(answer["faces"]) == 1
+        assert "1 face" in run(machine, "mien", "predict", machine / name)
 
 
 def test_types_are_shipped_and_a_data_frame_says_what_it_needs(machine: Path, portrait: bytes) -> None:

@@ -233,12 +233,20 @@ with opened_source("-", Stop(), print) as source:
     assert "MienError: stdin holds no video that can be decoded" in failed.stderr
 
 
+def test_a_video_on_stdin_that_wants_seeking_is_told(write_video: WriteVideo, tmp_path: Path) -> None:
+    data = write_video(tmp_path / "v.mp4", count=600, size=(320, 240)).read_bytes()
+    command = [sys.executable, "-m", "mien", "video", "-"]
+    failed = subprocess.run(command, input=data, capture_output=True, check=False)
+    assert failed.returncode == 1
+    assert b"Pipe one that needs no seeking" in failed.stderr
+
+
 def test_files_come_before_numbers_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for source in ("0", "-", "rtsp://a/b", "HTTPS://a/b"):
         assert not is_recording(source)
     Path("0").touch()
-    for source in ("0", "clip.mp4", "http:", "ftp://a/b", "a/-"):
+    for source in ("0", "²", "clip.mp4", "http:", "ftp://a/b", "a/-"):
         assert is_recording(source)
 
 

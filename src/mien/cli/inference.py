@@ -42,7 +42,7 @@ def predict(
     """The emotions in the photos of PATHS.
 
     PATHS are photos, folders and quoted globs ('trip/**/*.jpg'). Folders are searched with all below them for files
-    that end like a photo (.jpg, .png, .webp, .gif, .bmp, .tif, .ppm …); hidden ones are left out.
+    that end like a photo (.jpg, .heic, .avif, .png, .webp, .gif, .bmp, .tif, .ppm …); hidden ones are left out.
 
     A FILE is called FILE.part until all photos are answered. After an interruption the same command with --resume goes
     on with it.

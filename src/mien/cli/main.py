@@ -25,8 +25,10 @@ from mien.experiments import own_folder
 from mien.files import alone_in
 from mien.learning import models
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-"""Error numbers of a full disk and of one without write permission."""
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+"""Error numbers of a full disk, of a file too large for it, and of one without write permission."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 class Commands(click.Group):
@@ -34,8 +36,13 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        # A stream that is closed is None: what is written to it shall go nowhere, rather than fail.
+        sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 (until the command ends)
+        sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("Interrupted.", INTERRUPTED)
         except MienError as error:
             _fail(str(error))
         except ModuleNotFoundError as error:
@@ -50,9 +57,9 @@ class Commands(click.Group):
             _fail(f"{os.strerror(error.errno)}{place}. Free the disk or mend the rights, and repeat the command.")
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 1) -> NoReturn:
     print_error(message)
-    sys.exit(1)
+    sys.exit(code)
 
 
 prepared_option = path_option("--prepared", "Folder that `prepare` makes.")

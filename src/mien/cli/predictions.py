@@ -2,6 +2,7 @@
 
 import io
 import sys
+import warnings
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -112,6 +113,8 @@ def run(
     workers: int | None = None,
 ) -> int:
     """Answer every photo that can be read and name those that cannot; gives the exit code."""
+    # Of broken metadata Pillow warns with its own line of code; what matters of a photo is in its answer.
+    warnings.filterwarnings("ignore", module="PIL")
     file = output.file()
     if resume and not file:
         raise MienError("--resume goes on with a file: name it with --csv FILE or --jsonl FILE.")

@@ -1,6 +1,7 @@
 """What may be handed over as a photo: paths, bytes, open files, Pillow images and arrays."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -22,6 +23,8 @@ class Readable(Protocol):
 PhotoLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | NDArray[Any]
 Loaded: TypeAlias = bytes | Image.Image | NDArray[Any]
 
+MIB = 2**20
+
 
 def load(image: PhotoLike) -> Loaded:
     """What was handed over, in memory: files are read, nothing is decoded. Raises MienError for what is no photo."""
@@ -33,9 +36,18 @@ def load(image: PhotoLike) -> Loaded:
         return _read_path(image)
     if hasattr(image, "read"):
         return _read_file(image)
+    several = " For several photos pass a list, or call stream." if isinstance(image, Iterable) else ""
     raise MienError(
         f"The photo is {type(image).__name__}, expected a path, bytes, an open file, a Pillow image or a NumPy array."
+        f"{several}"
     )
+
+
+def check_several(images: object) -> None:
+    """Raise MienError for one photo where several are wanted: a path would be taken letter by letter."""
+    one = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | np.ndarray)
+    if one or hasattr(images, "read") or not isinstance(images, Iterable):
+        raise MienError(f"The photos are one {type(images).__name__}, expected several. Pass a list, or call predict.")
 
 
 def decode(loaded: Loaded, name: str = "", enough: int | None = None) -> photos.Photo:
@@ -73,8 +85,14 @@ def _read_file(file: Readable) -> bytes:
 def _read_path(path: str | os.PathLike[str]) -> bytes:
     if isinstance(path, str) and path.lower().startswith(("http://", "https://")):
         raise MienError(f"{path} is an address, and predict reads no network. Call predict_url with it instead.")
+    most = photos.MAX_MIB * MIB
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size  # 0 of pipes and devices
+            data = file.read(most + 1) if not size else b"" if size > most else file.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MienError(f"Cannot read the photo {path}: {reason}. Pass a file, its bytes, or an array.") from error
+    if max(size, len(data)) > most:
+        raise photos.TooLargeError(f"{path} is larger than {photos.MAX_MIB} MiB. Save it smaller.")
+    return data

@@ -12,7 +12,8 @@ from PIL import Image
 from mien.errors import MienError
 from mien.files import write_file
 from mien.inference.drawing import annotate
-from mien.inference.photos import decode, register_heif
+from mien.inference.inputs import decode, load
+from mien.inference.photos import register_heif
 
 ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".heic": "HEIF", ".heif": "HEIF",
            ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP",
@@ -36,8 +37,10 @@ def collect(paths: Sequence[str], without: Path | None = None) -> Found:
     """
     found, seen = Found(), set()
     for path in paths:
-        photos = list(_expand(path, without))
-        if not photos and (Path(path).is_dir() or not _literal(path)):
+        unreadable: list[OSError] = []
+        photos = list(_expand(path, without, unreadable))
+        found.problems += [f"{error.filename}: cannot be searched ({error.strerror})." for error in unreadable]
+        if not photos and not unreadable and (Path(path).is_dir() or not _literal(path)):
             found.problems.append(f"{path}: no photo is there, expected files that end in {', '.join(ENDINGS)}.")
         for photo in photos:
             if (place := photo.absolute()) not in seen:
@@ -70,16 +73,16 @@ def targets(photos: Sequence[Path], folder: Path) -> dict[Path, Path]:
 
 def write_copy(photo: Path, faces: Sequence[Mapping[str, Any]], target: Path) -> None:
     """Write a photo with its faces drawn on it."""
-    drawn = Image.fromarray(annotate(decode(photo.read_bytes()), faces))
+    drawn = Image.fromarray(annotate(decode(load(photo)).pixels, faces))
     kind = ENDINGS[target.suffix.lower()]
     register_heif()
     options = {"quality": 92} if kind in {"JPEG", "WEBP"} else {}
     write_file(target, lambda path: drawn.save(path, kind, **options))
 
 
-def _expand(path: str, without: Path | None) -> Iterator[Path]:
+def _expand(path: str, without: Path | None, unreadable: list[OSError]) -> Iterator[Path]:
     if Path(path).is_dir():
-        yield from _below(Path(path), without)
+        yield from _below(Path(path), without, unreadable)
     elif _literal(path):
         yield Path(path)
     else:
@@ -88,9 +91,9 @@ def _expand(path: str, without: Path | None) -> Iterator[Path]:
                 yield Path(match)
 
 
-def _below(folder: Path, without: Path | None) -> Iterator[Path]:
+def _below(folder: Path, without: Path | None, unreadable: list[OSError]) -> Iterator[Path]:
     left_out = without.resolve() if without else None
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(n for n in folders if not n.startswith(".") and Path(place, n).resolve() != left_out)
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:

@@ -19,6 +19,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 50_000_000
 """Largest photo: what a 50-megapixel camera takes, 150 MB once decoded."""
 
+MAX_MIB = 512
+"""Largest file: as many pixels with four channels of 16 bits fit."""
+
 
 ENOUGH_ROWS = 0.9
 """Share of its rows from which a photo that is cut off is answered with what is there."""
@@ -90,7 +93,8 @@ def read(data: bytes, enough: int | None = None) -> Photo:
         raise
     # Broken files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, KeyError, MemoryError.
     except Exception as error:
-        raise MienError(f"The photo is damaged or cut off ({error}). Save it anew and try again.") from error
+        reason = " ".join(str(error).split())  # some have line breaks
+        raise MienError(f"The photo is damaged or cut off ({reason}). Save it anew and try again.") from error
 
 
 def _load(image: ImageFile.ImageFile) -> str:
@@ -152,6 +156,8 @@ def from_array(array: NDArray[Any]) -> Pixels:
 def from_image(image: Image.Image) -> Pixels:
     """RGB pixels (h, w, 3) uint8 of a Pillow image, upright by EXIF; the image itself stays as it is."""
     _check_size(*image.size)
+    if 0 in image.size:
+        raise MienError(f"The Pillow image has {image.width} × {image.height} pixels. Pass one that holds some.")
     try:
         return _rgb(ImageOps.exif_transpose(image))
     except MienError:
@@ -178,7 +184,7 @@ def _mend(array: NDArray[Any]) -> str:
         return " Put the channels last: array.transpose(1, 2, 0)."
     if array.ndim == 4:  # noqa: PLR2004
         return " Pass several photos as a list: list(array)."
-    if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
+    if array.dtype != np.uint8 and (np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_):
         return " Convert it: array.astype('uint8'), after scaling it to [0, 255]."
     return ""
 

@@ -151,7 +151,7 @@ def to_rows(photo: str, faces: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     ]  # fmt: skip
 
 
-def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
+def to_frame(predictions: Prediction | Iterable[Prediction]) -> "pd.DataFrame":
     """A data frame with a row a face, one for a photo without, and one with an `error` for a photo that was not read.
 
     Photos without a name are numbered from #1. Raises MienError where pandas is not installed.
@@ -160,7 +160,8 @@ def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
         import pandas as pd
     except ImportError:
         raise MienError("A data frame needs pandas: run `pip install pandas`, or use to_dict().") from None
-    rows = [row for number, answer in enumerate(predictions, 1) for row in _frame_rows(answer, f"#{number}")]
+    answers = [predictions] if isinstance(predictions, Prediction) else predictions
+    rows = [row for number, answer in enumerate(answers, 1) for row in _frame_rows(answer, f"#{number}")]
     return pd.DataFrame(rows, columns=[*COLUMNS, "error"]).astype(TYPES)
 
 

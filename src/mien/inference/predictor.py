@@ -116,6 +116,7 @@ class Mien:
         Lazy: few photos are read before their answers are wanted, few are held, and the faces of TOGETHER are
         classified in one go. Each of the `workers`, as many as cores if None, has a copy of the model.
         """
+        inputs.check_several(images)
         count = parallel.cores() if workers is None else workers
         if count < 1:
             raise MienError(f"workers is {count}, expected at least 1, or None for as many as cores.")

@@ -1,7 +1,6 @@
 """Photos from the network, for those who ask for them by address."""
 
 from http.client import HTTPException
-from urllib.parse import urlsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -32,10 +31,10 @@ def download(address: str, seconds: float = SECONDS) -> bytes:
 
     Raises MienError for another kind of address, a server that does not answer within `seconds`, or a larger file.
     """
-    if urlsplit(address).scheme.lower() not in SCHEMES:
+    if str(address).partition("://")[0].lower() not in SCHEMES:
         raise MienError(f"{address} is no http or https address. Pass files to predict instead.")
-    request = Request(address, headers={"User-Agent": "mien", "Accept": "image/*"})  # noqa: S310 (checked above)
     try:
+        request = Request(address, headers={"User-Agent": "mien", "Accept": "image/*"})  # noqa: S310 (checked above)
         with _opener().open(request, timeout=seconds) as response:
             data = bytes(response.read(MOST_MIB * MIB + 1))
     except (OSError, HTTPException, ValueError) as error:

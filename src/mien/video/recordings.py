@@ -47,12 +47,16 @@ class Capture(Protocol):
 
 @dataclass(frozen=True)
 class Video:
-    """An open video: its frames, its rate in frames a second, and how many frames it claims (0: not known)."""
+    """An open video: its frames, its rate in frames a second, and how many frames it claims (0: not known).
+
+    `mend` says what to do where it has no frame that can be read.
+    """
 
     path: Path | str
     capture: Capture
     rate: float
     count: int
+    mend: str = "It is damaged or cut off: save it anew."
 
     def frames(self, seconds: float | None = None) -> Iterator[Frame]:
         """Every frame, or those of the first seconds, in order, with times that never run back.
@@ -74,7 +78,7 @@ class Video:
             yield Frame(number, time, np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8))
             number += 1
         if number == 0:
-            raise MienError(f"{self.path} holds no frame that can be read: it is damaged or cut off. Save it anew.")
+            raise MienError(f"{self.path} holds no frame that can be read. {self.mend}")
 
 
 @contextmanager

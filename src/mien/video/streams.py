@@ -16,6 +16,7 @@ from mien.video.recordings import Capture, Frame, Video, frame_count, hushed, op
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 STDIN = "-"
+SEEKING = "Pipe one that needs no seeking, such as .mkv, .ts or MJPEG."
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before a stream is connected anew: the first after it worked, the next ones after each failure."""
 TIMEOUT = 10_000
@@ -40,7 +41,12 @@ class Stop:
 
 def is_recording(source: str) -> bool:
     """Whether a source is a file: neither a camera's number, nor an address, nor stdin."""
-    return Path(source).exists() or not (source == STDIN or source.isdigit() or is_address(source))
+    return Path(source).exists() or not (source == STDIN or is_camera(source) or is_address(source))
+
+
+def is_camera(source: str) -> bool:
+    """Whether a source is a camera's number."""
+    return source.isdecimal()
 
 
 def is_address(source: str) -> bool:
@@ -53,7 +59,7 @@ def shown(source: str) -> str:
     if source == STDIN:
         return "stdin"
     if not is_address(source):
-        return f"camera {source}" if source.isdigit() else source
+        return f"camera {source}" if is_camera(source) else source
     place, _, query = source.partition("?")
     user, at, rest = place.rpartition("@")
     user = f"{user[: user.index(':', user.index('://') + 1)]}:…" if user.count(":") > 1 else user
@@ -147,11 +153,12 @@ def opened_source(source: str, stop: Stop, say: Say) -> Iterator[Video | Live]:
     with hushed():
         capture = connect(source)
     if capture is None:
-        raise MienError(f"{shown(source).capitalize() if source.isdigit() else shown(source)} {_mend(source)}")
+        raise MienError(f"{shown(source).capitalize() if is_camera(source) else shown(source)} {_mend(source)}")
     count = frame_count(capture)
     if source == STDIN or count:  # a recording in the network has an end, and all of its frames are wanted
+        mend = SEEKING if source == STDIN else Video.mend
         try:
-            yield Video(shown(source), capture, usable_rate(capture.get(cv2.CAP_PROP_FPS)), count)
+            yield Video(shown(source), capture, usable_rate(capture.get(cv2.CAP_PROP_FPS)), count, mend)
         finally:
             capture.release()
         return
@@ -167,7 +174,7 @@ def connect(source: str) -> Capture | None:
     # FFmpeg reads this before its first video; later on only `hushed` would help, which threads cannot use.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it writes to stderr past Python
-    if source.isdigit():
+    if is_camera(source):
         capture = cv2.VideoCapture(int(source))
     else:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT]
@@ -179,8 +186,8 @@ def connect(source: str) -> Capture | None:
 
 
 def _mend(source: str) -> str:
-    if source.isdigit():
+    if is_camera(source):
         return "cannot be opened: none is there, another program holds it, or it may not be used. Try another number."
     if source == STDIN:
-        return "holds no video that can be decoded. Pipe one that needs no seeking, such as .mkv, .ts or MJPEG."
+        return f"holds no video that can be decoded. {SEEKING}"
     return "cannot be opened: nobody answers there, or not with a video. Check the address and the network."
