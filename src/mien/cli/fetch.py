@@ -1,15 +1,18 @@
 """The commands `mien fetch …`: bring labelled faces to data/raw and track them with DVC."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mien.errors import MienError
+from mien.files import alone_in
 
 if TYPE_CHECKING:
     from mien.data.raw import Batch
@@ -62,7 +65,7 @@ def kaggle(**place: Any) -> None:
     """FER-2013 from Kaggle; needs an account's token."""
     from mien.data import sources
 
-    bring(lambda _: sources.kaggle(), **place)
+    bring(lambda progress: sources.kaggle(progress=progress), **place)
 
 
 @fetch.command()
@@ -78,7 +81,7 @@ def csv(path: Path, seed: int, name: str | None, **place: Any) -> None:
     """
     from mien.data import sources
 
-    bring(lambda _: sources.csv(path, seed), name=name, **place)
+    bring(lambda progress: sources.csv(path, seed, progress), name=name, **place)
 
 
 @fetch.command()
@@ -220,6 +223,19 @@ def bring(
         counts = ", ".join(f"{split} {n:,}" for split, n in batch.counts().items())
         click.echo(f"Wrote {path}: {batch.table.num_rows:,} rows of {name or batch.name} ({counts}).")
     click.echo(f"Tracked by DVC in {raw}.dvc. Next: dvc repro" if tracked else f"Next: mien prepare --raw {raw} --help")
+
+
+@contextmanager
+def read_so_far(raw: Path) -> Iterator[Path]:
+    """A folder beside `raw` for what was read, which is left behind only where the block does not reach its end."""
+    folder = raw.with_name(f".{raw.name}-fetching")
+    with alone_in(folder, f"Another `mien fetch` is reading for {raw}. Wait for its end, then try again."):
+        try:
+            yield folder
+            shutil.rmtree(folder)
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def track(raw: Path) -> bool:

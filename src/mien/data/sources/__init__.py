@@ -10,6 +10,7 @@ from mien.data.sources.challenge import csv
 from mien.data.sources.folders import folders
 from mien.data.sources.parquet import parquet
 from mien.data.sources.sample import sample
+from mien.data.sources.streaming import Progress
 from mien.data.sources.webdataset import webdataset
 from mien.errors import MienError
 
@@ -23,13 +24,13 @@ BY_HAND = (
 )
 
 
-def kaggle(dataset: str = KAGGLE_DATASET) -> Batch:
+def kaggle(dataset: str = KAGGLE_DATASET, progress: Progress = lambda *_: None) -> Batch:
     """Download FER-2013 from Kaggle through its official client and the user's own credentials; about 60 MB."""
     with tempfile.TemporaryDirectory(prefix="mien-kaggle-") as temporary:
         # A folder of the data set's own name: copies without official file names are called after it.
         folder = Path(temporary) / dataset.rpartition("/")[2]
         _download(dataset, folder)
-        return folders(folder)
+        return folders(folder, progress=progress)
 
 
 def _download(dataset: str, folder: Path) -> None:

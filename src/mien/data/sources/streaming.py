@@ -1,14 +1,12 @@
-"""Sources larger than memory: their images wait in a file without a name, whose memory map is part of the batch."""
+"""Sources larger than memory: their images wait in files whose memory maps are part of the batch."""
 
 import hashlib
 import mmap
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 
@@ -21,11 +19,14 @@ from mien.errors import MienError
 Progress = Callable[[int, float], None]
 """Takes the rows that were read and their share of all."""
 
-ROWS = 1024
+ROWS, BYTES = 1024, 2**26
+"""The most rows, and about as many bytes, that are held together."""
+
+KEPT = pa.schema([SCHEMA.field("image"), SCHEMA.field("sha256")])
 
 
 class Row(NamedTuple):
-    """One face: its image as it came, its label, the split that its file names, if any, and where it stood."""
+    """One face: its image as it came, its label, the split that its source names, if any, and where it stood."""
 
     image: bytes
     emotion: int
@@ -57,6 +58,50 @@ class Labels:
         )
 
 
+@dataclass(frozen=True)
+class Images:
+    """Images and their SHA-256 in memory maps; `forget` lets go of the pages that were read."""
+
+    table: pa.Table
+    forget: Callable[[], object]
+
+    @classmethod
+    def mapped(cls, files: Iterable[IO[bytes]]) -> "Images":
+        """Those in files that `write_images` filled, which may be removed afterwards."""
+        maps = [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) for file in files]
+        tables = [pa.ipc.open_file(pa.py_buffer(part)).read_all() for part in maps]
+
+        def forget() -> None:
+            for part in maps:
+                part.madvise(mmap.MADV_DONTNEED)
+
+        return cls(pa.concat_tables([KEPT.empty_table(), *tables]), forget)
+
+    @property
+    def hashes(self) -> list[str]:
+        """The SHA-256 of each image."""
+        found: list[str] = self.table["sha256"].to_pylist()
+        return found
+
+    def batch(
+        self, name: str, emotions: Sequence[int], splits: Sequence[str], origins: Sequence[str], notes: Sequence[str]
+    ) -> Batch:
+        """Raw rows of these images and columns as long."""
+        image, sha256 = self.table.columns
+        table = pa.table([image, emotions, splits, origins, sha256], SCHEMA)
+        return Batch(name, table, tuple(notes), self.forget).renamed(name)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """All rows of a source, their images in a file without a name."""
+
+    images: Images
+    emotions: list[int]
+    given: list[str | None]
+    origins: list[str]
+
+
 def found(path: Path, suffix: str) -> list[Path]:
     """The file `path`, or all of that suffix below the folder `path`, in order."""
     files = sorted(path.rglob(f"*{suffix}")) if path.is_dir() else [path] if path.exists() else []
@@ -73,35 +118,52 @@ def split_of(path: Path) -> str | None:
 
 def stream(path: Path, rows: Iterable[Row], labels: Labels, seed: int) -> Batch:
     """Make a batch of rows of which a few are held at a time; splits that none of them has are drawn with `seed`."""
-    emotions, given, origins, hashes = list[int](), list[str | None](), list[str](), list[str]()
+    kept = keep(path, rows)
+    if not kept.emotions:
+        raise MienError(f"{path} holds no faces.")
+    stems = [Path(origin).name for origin in kept.origins]
+    splits, notes = complete(kept.given, kept.emotions, kept.images.hashes, stems, seed)
+    notes += [f"Left out {labels.skipped:,} rows as the label map says."] if labels.skipped else []
+    name = slug(path.name if path.is_dir() else path.stem)
+    return kept.images.batch(name, kept.emotions, splits, kept.origins, notes)
+
+
+def keep(path: Path, rows: Iterable[Row]) -> Kept:
+    """Read the rows of `path` to their end, some at a time."""
+    emotions, given, origins = list[int](), list[str | None](), list[str]()
 
     def images() -> Iterator[bytes]:
         for row in rows:
             emotions.append(row.emotion)
             given.append(row.split)
             origins.append(row.origin)
-            hashes.append(hashlib.sha256(row.image).hexdigest())
             yield row.image
 
     try:
-        column, forget = _kept(images())
+        with tempfile.TemporaryFile() as file:
+            write_images(file, images())
+            return Kept(Images.mapped([file]), emotions, given, origins)
     except OSError as error:
         reason = f"{tempfile.gettempdir()} ({error.strerror or error})"
         raise MienError(f"The faces of {path} cannot be kept in {reason}. Set TMPDIR to a folder with room.") from error
-    if not emotions:
-        raise MienError(f"{path} holds no faces.")
-    splits, notes = complete(given, emotions, hashes, [Path(origin).name for origin in origins], seed)
-    notes += [f"Left out {labels.skipped:,} rows as the label map says."] if labels.skipped else []
-    table = pa.table([column, emotions, splits, origins, hashes], SCHEMA)
-    name = slug(path.name if path.is_dir() else path.stem)
-    return Batch(name, table, tuple(notes), forget).renamed(name)
 
 
-def _kept(images: Iterator[bytes]) -> tuple[pa.ChunkedArray, Callable[[], object]]:
-    with tempfile.TemporaryFile() as file:
-        with pa.ipc.new_file(file, pa.schema([SCHEMA.field("image")])) as writer:
-            while some := list(islice(images, ROWS)):
-                writer.write_batch(pa.record_batch([pa.array(some, pa.binary())], ["image"]))
-        file.flush()
-        kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_file(pa.py_buffer(kept)).read_all()["image"], partial(kept.madvise, mmap.MADV_DONTNEED)
+def write_images(file: IO[bytes], images: Iterable[bytes]) -> None:
+    """Write images and their SHA-256 to a file for `Images.mapped`."""
+    with pa.ipc.new_file(file, KEPT) as writer:
+        for some in _portions(images):
+            hashes = [hashlib.sha256(image).hexdigest() for image in some]
+            writer.write_batch(pa.record_batch([some, hashes], schema=KEPT))
+    file.flush()
+
+
+def _portions(images: Iterable[bytes]) -> Iterator[list[bytes]]:
+    some, size = list[bytes](), 0
+    for image in images:
+        some.append(image)
+        size += len(image)
+        if len(some) == ROWS or size > BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
