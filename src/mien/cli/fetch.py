@@ -16,7 +16,7 @@ from mien.files import alone_in
 
 if TYPE_CHECKING:
     from mien.data.raw import Batch
-    from mien.data.sources.streaming import Progress
+    from mien.data.sources.parts import Progress
 
 BAR = 40
 """Characters of the progress bar."""
@@ -65,7 +65,7 @@ def kaggle(**place: Any) -> None:
     """FER-2013 from Kaggle; needs an account's token."""
     from mien.data import sources
 
-    bring(lambda progress: sources.kaggle(progress=progress), **place)
+    bring(lambda *reading: sources.kaggle(sources.KAGGLE_DATASET, *reading), **place)
 
 
 @fetch.command()
@@ -81,7 +81,7 @@ def csv(path: Path, seed: int, name: str | None, **place: Any) -> None:
     """
     from mien.data import sources
 
-    bring(lambda progress: sources.csv(path, seed, progress), name=name, **place)
+    bring(lambda *reading: sources.csv(path, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -92,7 +92,7 @@ def folders(path: Path, label_map: tuple[str, ...], seed: int, name: str | None,
     from mien.data import sources
 
     mapping = label_mapping(label_map)
-    bring(lambda _: sources.folders(path, mapping, seed), name=name, **place)
+    bring(lambda *reading: sources.folders(path, mapping, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -103,7 +103,7 @@ def parquet(path: Path, label_map: tuple[str, ...], seed: int, name: str | None,
     from mien.data import sources
 
     mapping = label_mapping(label_map)
-    bring(lambda progress: sources.parquet(path, mapping, seed, progress), name=name, **place)
+    bring(lambda *reading: sources.parquet(path, mapping, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -114,7 +114,7 @@ def webdataset(paths: tuple[Path, ...], label_map: tuple[str, ...], seed: int, n
     from mien.data import sources
 
     mapping = label_mapping(label_map)
-    bring(lambda progress: sources.webdataset(paths, mapping, seed, progress), name=name, **place)
+    bring(lambda *reading: sources.webdataset(paths, mapping, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -125,7 +125,7 @@ def sample(rows: int, seed: int, **place: Any) -> None:
     """Drawn faces (synthetic), to try everything without data."""
     from mien.data import sources
 
-    bring(lambda _: sources.sample(rows, seed), **place)
+    bring(lambda *_: sources.sample(rows, seed), **place)
 
 
 @fetch.command()
@@ -181,7 +181,7 @@ def label_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def bring(
-    source: Callable[["Progress"], "Batch"],
+    source: Callable[["Progress", Path], "Batch"],
     raw: Path,
     append: bool,
     force: bool,
@@ -205,13 +205,13 @@ def bring(
     if not append and not force and listed(raw):
         click.echo(f"{listed(raw)[0]} is there already: reading, to see whether these are the same rows.", err=True)
     before = {path: path.stat().st_mtime_ns for path in listed(raw)}
-    with Console(stderr=True).status("Reading faces …") as status:
+    with read_so_far(raw) as kept, Console(stderr=True).status("Reading faces …") as status:
 
         def progress(rows: int, share: float) -> None:
             done = round(BAR * share)
             status.update(f"Reading faces … {'━' * done}{'╌' * (BAR - done)} {share:.0%}, {rows:,}")
 
-        batch = source(progress)
+        batch = source(progress, kept)
         path = write(batch.renamed(name) if name else batch, raw, append, force)
         status.update("Handing them to DVC …")
         tracked = not no_track and track(raw)
@@ -232,10 +232,13 @@ def read_so_far(raw: Path) -> Iterator[Path]:
     with alone_in(folder, f"Another `mien fetch` is reading for {raw}. Wait for its end, then try again."):
         try:
             yield folder
-            shutil.rmtree(folder)
-        finally:
+        except BaseException:
             with suppress(OSError):
                 folder.rmdir()
+            if folder.exists():
+                click.echo(f"What was read is kept in {folder}: the same command carries on from there.", err=True)
+            raise
+        shutil.rmtree(folder)
 
 
 def track(raw: Path) -> bool:

@@ -1,14 +1,20 @@
-"""A long reading of class folders that is interrupted."""
+"""A long reading that is interrupted."""
 
 import os
 import signal
 import subprocess
 import sys
+import tarfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from mien.cli.fetch import read_so_far
 from mien.data import sources
@@ -17,18 +23,21 @@ from mien.data.sources import parts
 from mien.errors import MienError
 
 KILLED = """
-import os, signal, sys
+import importlib, os, signal, sys
 from pathlib import Path
 from mien.data import sources
 from mien.data.sources import parts
 
-parts.PART, parts.ROWS = 10, 5
+parts.PART = 10
+for name in ("parts", "challenge", "parquet", "webdataset"):
+    importlib.import_module(f"mien.data.sources.{name}").ROWS = 5
 
 def progress(rows, share):
     if rows == 25:  # half of the third part
         os.kill(os.getpid(), signal.SIGKILL)
 
-sources.folders(Path(sys.argv[1]), progress=progress, kept=Path(sys.argv[2]))
+source, path, kept = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+getattr(sources, source)([path] if source == "webdataset" else path, progress=progress, kept=kept)
 """
 
 
@@ -55,19 +64,50 @@ def spoil(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def packed(source: str, tree: Path) -> Path:
+    """The thirty-two faces in another form."""
+    files, target = sorted(tree.rglob("*.png")), tree.with_name(f"packed-{source}")
+    if source == "folders":
+        return tree
+    if source == "csv":
+        pixels = [" ".join(map(str, np.asarray(Image.open(file)).ravel())) for file in files]
+        target.write_text("emotion,pixels\n" + "".join(f"3,{text}\n" for text in pixels))
+    elif source == "parquet":
+        target = target.with_suffix(".parquet")
+        pq.write_table(pa.table({"image": [file.read_bytes() for file in files], "label": [3] * 32}), target)
+    else:
+        target = target.with_suffix(".tar")
+        with tarfile.open(target, "w") as tar:
+            for file in files:
+                tar.add(file, file.name)
+                (label := tree.with_name("label")).write_text("3")
+                tar.add(label, f"{file.stem}.cls")
+    return target
+
+
+@pytest.mark.parametrize("source", ["folders", "csv", "parquet", "webdataset"])
 def test_a_reading_that_was_killed_carries_on_behind_its_finished_parts(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, kept = sources.folders(tree), tmp_path / "kept"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tree), str(kept)], check=False)
+    path, kept = packed(source, tree), tmp_path / "kept"
+    done = subprocess.run([sys.executable, "-c", KILLED, source, str(path), str(kept)], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert len(list(kept.glob("[!.]*"))) == 2
+    finished = {file: file.stat().st_mtime_ns for file in kept.glob("[!.]*")}
+    assert len(finished) == 2
     assert len(list(kept.glob(".*"))) == 1, "half of the third part"
-    for number in range(16):
-        spoil(tree / f"happy/{number:02d}.png")
-    resumed = read(tree, kept, monkeypatch)
-    assert resumed.table.equals(whole.table)
+    monkeypatch.setattr(parts, "PART", 10)
+    read: Any = partial(getattr(sources, source), [path] if source == "webdataset" else path)
+    assert read(kept=kept).table.equals(read().table)
     assert len(list(kept.iterdir())) == 4, "what was half-written is gone"
+    assert all(file.stat().st_mtime_ns == time for file, time in finished.items())
+
+
+def test_a_changed_table_is_read_anew(tree: Path, tmp_path: Path) -> None:
+    path, kept = packed("csv", tree), tmp_path / "kept"
+    sources.csv(path, kept=kept)
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+    assert sources.csv(path, kept=kept).table.equals(sources.csv(path).table)
+    assert len(list(kept.iterdir())) == 2
 
 
 def test_a_part_whose_files_changed_is_read_again(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from mien.data.raw import Batch, pgm, slug
 from mien.data.sources.names import SPLIT_NAMES, SYNONYMS, USAGES
+from mien.data.sources.parts import ROWS, Kept, Progress, Row, keep, numbered
 from mien.data.sources.splitting import complete
-from mien.data.sources.streaming import ROWS, Kept, Progress, Row, keep
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
 
@@ -39,20 +40,20 @@ class Columns(NamedTuple):
     usage: int | None
 
 
-def csv(path: Path, seed: int = 7, progress: Progress = lambda *_: None) -> Batch:
+def csv(path: Path, seed: int = 7, progress: Progress = lambda *_: None, kept: Path | None = None) -> Batch:
     """FER-2013's challenge table, plain or inside .zip, .tar.gz or .xz; commas, semicolons or tabs part its columns.
 
     `emotion` is a number or a name. `Usage` holds FER-2013's names or train, val and test; splits that are missing are
     drawn with `seed`, as for class folders. A row that does not hold a face raises MienError with its number, counted
-    from 1 below the header.
+    from 1 below the header. An interrupted call carries on from the folder `kept`.
     """
-    kept = keep(path, _rows(path, progress))
-    if not kept.emotions:
+    found = keep(path, numbered(_rows(path, progress), [path]), kept)
+    if not found.emotions:
         raise MienError(f"{path} has a header but no rows. Expected the challenge's fer2013.csv with 35,887 rows.")
-    splits, official, notes = _splits(kept, seed)
-    stem = Path(kept.origins[0].rpartition(":")[0]).stem
+    splits, official, notes = _splits(found, seed)
+    stem = Path(found.origins[0].rpartition(":")[0]).stem
     title = "fer2013" if official else _title(stem, drawn=bool(notes))
-    return kept.images.batch(title, kept.emotions, splits, kept.origins, notes)
+    return found.batch(title, splits, notes)
 
 
 def _rows(path: Path, progress: Progress) -> Iterator[Row]:
@@ -76,14 +77,14 @@ def _rows(path: Path, progress: Progress) -> Iterator[Row]:
         raise MienError(f"{path} cannot be read beyond row {number}: {error}. Download it anew.") from None
 
 
-def _splits(kept: Kept, seed: int) -> tuple[list[str], bool, list[str]]:
+def _splits(found: Kept, seed: int) -> tuple[list[str], bool, list[str]]:
     """Each row's split, whether they are the challenge's own, and a note on those that were drawn."""
-    usages = [usage or "" for usage in kept.given]
+    usages = [usage or "" for usage in found.given]
     if all(usage in USAGES for usage in usages):
         return [USAGES[usage] for usage in usages], True, []
     given = [SPLITS_OF.get(usage.lower()) for usage in usages]
     # Exact copies stay together: one in train and one in test would be a leak.
-    splits, notes = complete(given, kept.emotions, kept.images.hashes, kept.origins, seed)
+    splits, notes = complete(given, found.emotions, found.hashes, found.origins, seed)
     return splits, False, notes
 
 
@@ -164,7 +165,11 @@ def _row(fields: Sequence[str], columns: Columns, place: str, origin: str) -> Ro
     if columns.usage is not None and usage.lower() not in SPLITS_OF:
         raise MienError(f"{place}: Usage is {usage[:20]!r}, expected {', '.join(USAGES)}, or train, val, test. {MEND}")
     # Interned, as a million rows have three usages.
-    return Row(pgm(_pixels(pixels, place)), LABELS[emotion], sys.intern(usage), origin)
+    return Row(partial(_image, pixels, place), LABELS[emotion], sys.intern(usage), origin)
+
+
+def _image(text: str, place: str) -> bytes:
+    return pgm(_pixels(text, place))
 
 
 def _pixels(text: str, place: str) -> NDArray[np.uint8]:

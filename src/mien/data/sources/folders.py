@@ -1,18 +1,20 @@
 """Faces in class folders: whose name is an emotion, whose parents may name a split."""
 
+import io
 import os
 import re
-import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mien.data.raw import Batch, slug
 from mien.data.sources import parts
 from mien.data.sources.names import LABEL_MAPS, SKIP, SPLIT_NAMES, SYNONYMS, USAGES
+from mien.data.sources.parts import BrokenImageError, Part, Progress, Row
 from mien.data.sources.splitting import complete
-from mien.data.sources.streaming import Progress
 from mien.emotions import EMOTIONS, SPLITS
 from mien.errors import MienError, listed
 
@@ -48,11 +50,45 @@ def folders(
         hint = f"For fer2013.csv run `mien fetch csv {path}`." if path.exists() else "Check the path."
         raise MienError(f"{path} is no folder, expected one with a folder per emotion. {hint}")
     found, notes = _find(path, label_names(label_map or {}))
-    with tempfile.TemporaryDirectory() as temporary:
-        images = parts.read(path, [file.path for file in found], kept or Path(temporary), progress)
-    splits, name, how = _split(path, found, images.hashes, seed)
-    emotions, origins = [file.emotion for file in found], [file.path for file in found]
-    return images.batch(name, emotions, splits, origins, [*notes, *how])
+    rows = parts.keep(path, _parts(path, found, progress), kept)
+    splits, name, how = _split(path, found, rows.hashes, seed)
+    return rows.batch(name, splits, [*notes, *how])
+
+
+def _parts(root: Path, found: Sequence[Found], progress: Progress) -> Iterator[Part]:
+    def rows(start: int) -> Iterator[Row]:
+        for number, file in enumerate(found[start : start + parts.PART], start + 1):
+            yield Row(partial(_image, root, file.path), file.emotion, file.split, file.path)
+            if number % parts.ROWS == 0:
+                progress(number, number / len(found))
+
+    for start in range(0, len(found), parts.PART):
+        paths = [file.path for file in found[start : start + parts.PART]]
+        yield parts.identity([root / path for path in paths], paths), rows(start)
+
+
+def _image(root: Path, name: str) -> bytes:
+    try:
+        data = (root / name).read_bytes()
+        _check(data)
+    except (OSError, ValueError, SyntaxError, EOFError, Warning) as error:
+        reason = getattr(error, "strerror", None) or str(error).split(" <")[0]
+        raise BrokenImageError(f"{name} ({reason})") from None
+    return data
+
+
+def _check(data: bytes) -> None:
+    """Decode wholly with Pillow: unlike OpenCV it does not fill up a truncated JPEG with gray."""
+    from PIL import Image
+
+    if not data:
+        raise ValueError("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            Image.open(io.BytesIO(data)).load()
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from None
 
 
 def label_names(label_map: Mapping[str, str]) -> dict[str, str]:
