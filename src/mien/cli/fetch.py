@@ -1,19 +1,22 @@
 """The commands `mien fetch …`: bring labelled faces to data/raw and track them with DVC."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mien.errors import MienError
+from mien.files import alone_in
 
 if TYPE_CHECKING:
     from mien.data.raw import Batch
-    from mien.data.sources.streaming import Progress
+    from mien.data.sources.parts import Progress
 
 BAR = 40
 """Characters of the progress bar."""
@@ -62,7 +65,7 @@ def kaggle(**place: Any) -> None:
     """FER-2013 from Kaggle; needs an account's token."""
     from mien.data import sources
 
-    bring(lambda _: sources.kaggle(), **place)
+    bring(lambda *reading: sources.kaggle(sources.KAGGLE_DATASET, *reading), **place)
 
 
 @fetch.command()
@@ -78,7 +81,7 @@ def csv(path: Path, seed: int, name: str | None, **place: Any) -> None:
     """
     from mien.data import sources
 
-    bring(lambda _: sources.csv(path, seed), name=name, **place)
+    bring(lambda *reading: sources.csv(path, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -89,7 +92,7 @@ def folders(path: Path, label_map: tuple[str, ...], seed: int, name: str | None,
     from mien.data import sources
 
     mapping = label_mapping(label_map)
-    bring(lambda _: sources.folders(path, mapping, seed), name=name, **place)
+    bring(lambda *reading: sources.folders(path, mapping, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -100,7 +103,7 @@ def parquet(path: Path, label_map: tuple[str, ...], seed: int, name: str | None,
     from mien.data import sources
 
     mapping = label_mapping(label_map)
-    bring(lambda progress: sources.parquet(path, mapping, seed, progress), name=name, **place)
+    bring(lambda *reading: sources.parquet(path, mapping, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -111,7 +114,7 @@ def webdataset(paths: tuple[Path, ...], label_map: tuple[str, ...], seed: int, n
     from mien.data import sources
 
     mapping = label_mapping(label_map)
-    bring(lambda progress: sources.webdataset(paths, mapping, seed, progress), name=name, **place)
+    bring(lambda *reading: sources.webdataset(paths, mapping, seed, *reading), name=name, **place)
 
 
 @fetch.command()
@@ -122,7 +125,7 @@ def sample(rows: int, seed: int, **place: Any) -> None:
     """Drawn faces (synthetic), to try everything without data."""
     from mien.data import sources
 
-    bring(lambda _: sources.sample(rows, seed), **place)
+    bring(lambda *_: sources.sample(rows, seed), **place)
 
 
 @fetch.command()
@@ -178,7 +181,7 @@ def label_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def bring(
-    source: Callable[["Progress"], "Batch"],
+    source: Callable[["Progress", Path], "Batch"],
     raw: Path,
     append: bool,
     force: bool,
@@ -202,13 +205,13 @@ def bring(
     if not append and not force and listed(raw):
         click.echo(f"{listed(raw)[0]} is there already: reading, to see whether these are the same rows.", err=True)
     before = {path: path.stat().st_mtime_ns for path in listed(raw)}
-    with Console(stderr=True).status("Reading faces …") as status:
+    with read_so_far(raw) as kept, Console(stderr=True).status("Reading faces …") as status:
 
         def progress(rows: int, share: float) -> None:
             done = round(BAR * share)
             status.update(f"Reading faces … {'━' * done}{'╌' * (BAR - done)} {share:.0%}, {rows:,}")
 
-        batch = source(progress)
+        batch = source(progress, kept)
         path = write(batch.renamed(name) if name else batch, raw, append, force)
         status.update("Handing them to DVC …")
         tracked = not no_track and track(raw)
@@ -220,6 +223,22 @@ def bring(
         counts = ", ".join(f"{split} {n:,}" for split, n in batch.counts().items())
         click.echo(f"Wrote {path}: {batch.table.num_rows:,} rows of {name or batch.name} ({counts}).")
     click.echo(f"Tracked by DVC in {raw}.dvc. Next: dvc repro" if tracked else f"Next: mien prepare --raw {raw} --help")
+
+
+@contextmanager
+def read_so_far(raw: Path) -> Iterator[Path]:
+    """A folder beside `raw` for what was read, which is left behind only where the block does not reach its end."""
+    folder = raw.with_name(f".{raw.name}-fetching")
+    with alone_in(folder, f"Another `mien fetch` is reading for {raw}. Wait for its end, then try again."):
+        try:
+            yield folder
+        except BaseException:
+            with suppress(OSError):
+                folder.rmdir()
+            if folder.exists():
+                click.echo(f"What was read is kept in {folder}: the same command carries on from there.", err=True)
+            raise
+        shutil.rmtree(folder)
 
 
 def track(raw: Path) -> bool:

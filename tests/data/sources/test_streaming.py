@@ -15,7 +15,7 @@ from PIL import Image
 from mien.config.params import Params
 from mien.data import dataset, sources
 from mien.data.raw import Batch
-from mien.data.sources import streaming
+from mien.data.sources import parts
 from mien.emotions import EMOTIONS, SPLITS
 from mien.errors import MienError
 from mien.stages import prepare
@@ -53,7 +53,7 @@ def column(rows: Batch, name: str) -> list[Any]:
 
 
 def test_parquet_of_the_hub_keeps_images_names_and_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "ROWS", 2)
+    monkeypatch.setattr(parts, "ROWS", 2)
     for first, split in enumerate(("train", "validation", "test")):
         write_parquet(
             tmp_path / f"faces/data/{split}-00000-of-00001.parquet", [1, 0, 2], metadata=HUB, first=10 * first

@@ -2,16 +2,17 @@
 
 import contextlib
 import io
-import tempfile
 from pathlib import Path
 
 from mien.data.raw import Batch, write
 from mien.data.sources.challenge import csv
 from mien.data.sources.folders import folders
 from mien.data.sources.parquet import parquet
+from mien.data.sources.parts import Progress, place
 from mien.data.sources.sample import sample
 from mien.data.sources.webdataset import webdataset
 from mien.errors import MienError
+from mien.files import write_text
 
 __all__ = ["Batch", "csv", "folders", "kaggle", "parquet", "sample", "webdataset", "write"]
 
@@ -23,13 +24,19 @@ BY_HAND = (
 )
 
 
-def kaggle(dataset: str = KAGGLE_DATASET) -> Batch:
-    """Download FER-2013 from Kaggle through its official client and the user's own credentials; about 60 MB."""
-    with tempfile.TemporaryDirectory(prefix="mien-kaggle-") as temporary:
+def kaggle(dataset: str = KAGGLE_DATASET, progress: Progress = lambda *_: None, kept: Path | None = None) -> Batch:
+    """Download FER-2013 from Kaggle through its official client and the user's own credentials; about 60 MB.
+
+    An interrupted call carries on from the folder `kept`, the client's download included.
+    """
+    with place(kept) as temporary:
         # A folder of the data set's own name: copies without official file names are called after it.
-        folder = Path(temporary) / dataset.rpartition("/")[2]
-        _download(dataset, folder)
-        return folders(folder)
+        folder = Path(temporary, dataset.rpartition("/")[2])
+        complete = folder.with_suffix(".complete")
+        if not complete.exists():
+            _download(dataset, folder)
+            write_text(complete, dataset)
+        return folders(folder, progress=progress, kept=kept)
 
 
 def _download(dataset: str, folder: Path) -> None:

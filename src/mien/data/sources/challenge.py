@@ -1,23 +1,25 @@
 """Read FER-2013 as its challenge published it: the table `emotion,pixels,Usage`, or `emotion,pixels`."""
 
 import csv as csv_format
-import hashlib
 import io
 import itertools
 import lzma
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.raw import Batch, batch, pgm, slug
+from mien.data.raw import Batch, pgm, slug
 from mien.data.sources.names import SPLIT_NAMES, SYNONYMS, USAGES
+from mien.data.sources.parts import ROWS, Kept, Progress, Row, keep, numbered
 from mien.data.sources.splitting import complete
 from mien.emotions import EMOTIONS, FACE_SIZE
 from mien.errors import MienError
@@ -38,49 +40,51 @@ class Columns(NamedTuple):
     usage: int | None
 
 
-class Row(NamedTuple):
-    """One face: its label, its image as PGM, and what its Usage says."""
-
-    emotion: int
-    image: bytes
-    usage: str
-
-
-def csv(path: Path, seed: int = 7) -> Batch:
+def csv(path: Path, seed: int = 7, progress: Progress = lambda *_: None, kept: Path | None = None) -> Batch:
     """FER-2013's challenge table, plain or inside .zip, .tar.gz or .xz; commas, semicolons or tabs part its columns.
 
     `emotion` is a number or a name. `Usage` holds FER-2013's names or train, val and test; splits that are missing are
     drawn with `seed`, as for class folders. A row that does not hold a face raises MienError with its number, counted
-    from 1 below the header.
+    from 1 below the header. An interrupted call carries on from the folder `kept`.
     """
-    rows: list[Row] = []
+    found = keep(path, numbered(_rows(path, progress), [path]), kept)
+    if not found.emotions:
+        raise MienError(f"{path} has a header but no rows. Expected the challenge's fer2013.csv with 35,887 rows.")
+    splits, official, notes = _splits(found, seed)
+    stem = Path(found.origins[0].rpartition(":")[0]).stem
+    title = "fer2013" if official else _title(stem, drawn=bool(notes))
+    return found.batch(title, splits, notes)
+
+
+def _rows(path: Path, progress: Progress) -> Iterator[Row]:
+    """The table's rows; what its column Usage says stands for the split."""
+    _refuse(path)
+    number, size = 0, path.stat().st_size
     try:
         with (
-            _open(path) as (stream, name),
+            path.open("rb") as file,
+            _unpacked(file, path) as (stream, name),
             io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="") as lines,
         ):
             reader = _reader(lines)
             columns = _columns(next(reader, []), path)
-            for number, fields in enumerate(filter(None, reader), start=1):
-                rows.append(_row(fields, columns, f"{path}, row {number}"))
+            for fields in filter(None, reader):
+                number += 1
+                yield _row(fields, columns, f"{path}, row {number}", f"{name}:{number}")
+                if number % ROWS == 0:
+                    progress(number, file.tell() / size)
     except BROKEN as error:
-        raise MienError(f"{path} cannot be read beyond row {len(rows)}: {error}. Download it anew.") from None
-    if not rows:
-        raise MienError(f"{path} has a header but no rows. Expected the challenge's fer2013.csv with 35,887 rows.")
-    origins = [f"{name}:{number}" for number in range(1, len(rows) + 1)]
-    splits, official, notes = _splits(rows, origins, seed)
-    title = "fer2013" if official else _title(Path(name).stem, drawn=bool(notes))
-    return batch(title, [row.image for row in rows], [row.emotion for row in rows], splits, origins, notes)
+        raise MienError(f"{path} cannot be read beyond row {number}: {error}. Download it anew.") from None
 
 
-def _splits(rows: Sequence[Row], origins: Sequence[str], seed: int) -> tuple[list[str], bool, list[str]]:
+def _splits(found: Kept, seed: int) -> tuple[list[str], bool, list[str]]:
     """Each row's split, whether they are the challenge's own, and a note on those that were drawn."""
-    if all(row.usage in USAGES for row in rows):
-        return [USAGES[row.usage] for row in rows], True, []
-    given = [SPLITS_OF.get(row.usage.lower()) for row in rows]
+    usages = [usage or "" for usage in found.given]
+    if all(usage in USAGES for usage in usages):
+        return [USAGES[usage] for usage in usages], True, []
+    given = [SPLITS_OF.get(usage.lower()) for usage in usages]
     # Exact copies stay together: one in train and one in test would be a leak.
-    copies = [hashlib.sha256(row.image).hexdigest() for row in rows]
-    splits, notes = complete(given, [row.emotion for row in rows], copies, origins, seed)
+    splits, notes = complete(given, found.emotions, found.hashes, found.origins, seed)
     return splits, False, notes
 
 
@@ -91,32 +95,34 @@ def _title(stem: str, drawn: bool) -> str:
     return slug(stem)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[tuple[IO[bytes], str]]:
-    """Open the one CSV in `path`, unpacked while it is read, and name it."""
+def _refuse(path: Path) -> None:
     if not path.exists():
         raise MienError(f"{path} does not exist. Expected fer2013.csv, or a .zip, .tar.gz or .xz that holds it.")
     if path.is_dir():
         raise MienError(f"{path} is a folder, expected fer2013.csv. For class folders run `mien fetch folders {path}`.")
     if path.stat().st_size == 0:
         raise MienError(f"{path} is empty, expected fer2013.csv. Download or unpack it anew.")
+
+
+@contextmanager
+def _unpacked(file: IO[bytes], path: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """The one CSV in `file`, which is `path`, unpacked while it is read, and its name."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             member = _member(archive.namelist(), path)
             with archive.open(member) as stream:
                 yield stream, Path(member).name
     elif ".tar" in path.suffixes or path.suffix == ".tgz":
-        with tarfile.open(path) as tar:
+        with tarfile.open(fileobj=file) as tar:
             member = _member([entry.name for entry in tar if entry.isfile()], path)
             unpacked = tar.extractfile(member)
             if unpacked is not None:
                 yield unpacked, Path(member).name
     elif path.suffix == ".xz":
-        with lzma.open(path) as stream:
+        with lzma.open(file) as stream:
             yield stream, path.stem
     else:
-        with path.open("rb") as stream:
-            yield stream, path.name
+        yield file, path.name
 
 
 def _member(names: Sequence[str], path: Path) -> str:
@@ -147,7 +153,7 @@ def _columns(header: Sequence[str], path: Path) -> Columns:
     return Columns(names.index("emotion"), names.index("pixels"), names.index("usage") if "usage" in names else None)
 
 
-def _row(fields: Sequence[str], columns: Columns, place: str) -> Row:
+def _row(fields: Sequence[str], columns: Columns, place: str, origin: str) -> Row:
     if len(fields) <= max(column for column in columns if column is not None):
         wanted = "emotion, pixels" if columns.usage is None else "emotion, pixels, Usage"
         raise MienError(f"{place}: {len(fields)} columns, expected {wanted}. {MEND}")
@@ -158,7 +164,12 @@ def _row(fields: Sequence[str], columns: Columns, place: str) -> Row:
         raise MienError(f"{place}: emotion is {emotion[:20]!r}, expected one of {known}. {MEND}")
     if columns.usage is not None and usage.lower() not in SPLITS_OF:
         raise MienError(f"{place}: Usage is {usage[:20]!r}, expected {', '.join(USAGES)}, or train, val, test. {MEND}")
-    return Row(LABELS[emotion], pgm(_pixels(pixels, place)), usage)
+    # Interned, as a million rows have three usages.
+    return Row(partial(_image, pixels, place), LABELS[emotion], sys.intern(usage), origin)
+
+
+def _image(text: str, place: str) -> bytes:
+    return pgm(_pixels(text, place))
 
 
 def _pixels(text: str, place: str) -> NDArray[np.uint8]:

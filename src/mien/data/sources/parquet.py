@@ -1,7 +1,8 @@
 """Read Parquet files with a column of images, as the Hugging Face hub serves data sets."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,35 @@ import pyarrow.parquet as pq
 from mien.data.raw import Batch
 from mien.data.sources.folders import label_names
 from mien.data.sources.names import SPLIT_NAMES
-from mien.data.sources.streaming import ROWS, Labels, Progress, Row, found, split_of, stream
+from mien.data.sources.parts import ROWS, Progress, Row
+from mien.data.sources.streaming import Labels, found, split_of, stream
 from mien.errors import MienError
 
 LABEL_COLUMNS = ("label", "labels", "emotion")
 
 
 def parquet(
-    path: Path, label_map: Mapping[str, str] | None = None, seed: int = 7, progress: Progress = lambda *_: None
+    path: Path,
+    label_map: Mapping[str, str] | None = None,
+    seed: int = 7,
+    progress: Progress = lambda *_: None,
+    kept: Path | None = None,
 ) -> Batch:
     """Faces of one Parquet file, or of all in a folder: `image` is encoded, `label` or `emotion` says what it shows.
 
     Labels are numbers as in FER-2013, names, or numbers of the names that the hub's metadata list. The split is that of
-    the column `split`, of the file's name or its folder's; what lacks is drawn with `seed`.
+    the column `split`, of the file's name or its folder's; what lacks is drawn with `seed`. An interrupted call carries
+    on from the folder `kept`.
     """
     labels = Labels(label_names(label_map or {}))
-    return stream(path, _rows(path, labels, progress), labels, seed)
+    files = found(path, ".parquet")
+    return stream(path, files, _rows(path, files, labels, progress), labels, seed, kept)
 
 
-def _rows(path: Path, labels: Labels, progress: Progress) -> Iterator[Row]:
-    files = {file: _opened(file) for file in found(path, ".parquet")}
-    total, read = sum(table.metadata.num_rows for table in files.values()), 0
-    for file, table in files.items():
+def _rows(path: Path, files: Sequence[Path], labels: Labels, progress: Progress) -> Iterator[Row]:
+    tables = {file: _opened(file) for file in files}
+    total, read = sum(table.metadata.num_rows for table in tables.values()), 0
+    for file, table in tables.items():
         column = _label(file, table.schema_arrow)
         names = _names(table.schema_arrow, column)
         wanted = ["image", column, *({"split"} & set(table.schema_arrow.names))]
@@ -46,7 +54,7 @@ def _rows(path: Path, labels: Labels, progress: Progress) -> Iterator[Row]:
                     label = labels.number(names[value] if names and isinstance(value, int) else str(value), origin)
                     if label is not None:
                         split = SPLIT_NAMES.get(str(row.get("split", "")).lower(), of_file)
-                        yield Row(_image(row["image"], origin), label, split, origin)
+                        yield Row(partial(_image, row["image"], origin), label, split, origin)
                 read += len(some)
                 progress(read, read / total)
         except (pa.ArrowException, OSError) as error:

@@ -47,7 +47,10 @@ def stratify(labels: Sequence[int], groups: Sequence[str], shares: Mapping[str, 
     for row, group in enumerate(groups):
         members[group].append(row)
     names, rows = list(shares), list(members.values())
-    classes = np.array([np.bincount([labels[row] for row in group], minlength=max(labels) + 1) for group in rows])
+    classes = np.zeros((len(rows), max(labels) + 1), np.int64)
+    of_group = np.repeat(np.arange(len(rows)), [len(group) for group in rows])
+    of_label = np.array([labels[row] for group in rows for row in group])
+    np.add.at(classes, (of_group, of_label), 1)
     missing = np.outer(list(shares.values()), classes.sum(axis=0))
     splits = [""] * len(labels)
     shuffled = np.random.default_rng(seed).permutation(len(rows))

@@ -3,12 +3,14 @@
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from mien.data.raw import Batch
 from mien.data.sources.folders import SUFFIXES, label_names
-from mien.data.sources.streaming import ROWS, Labels, Progress, Row, found, split_of, stream
+from mien.data.sources.parts import ROWS, Progress, Row
+from mien.data.sources.streaming import Labels, found, split_of, stream
 from mien.errors import MienError
 
 LABELS = ("cls", "txt", "json")
@@ -19,15 +21,17 @@ def webdataset(
     label_map: Mapping[str, str] | None = None,
     seed: int = 7,
     progress: Progress = lambda *_: None,
+    kept: Path | None = None,
 ) -> Batch:
     """Faces of tar shards or folders of them; a label is a number of FER-2013 or a name (JSON: `label` or `emotion`).
 
-    The split is that of the shard's name or its folder's; what lacks is drawn with `seed`.
+    The split is that of the shard's name or its folder's; what lacks is drawn with `seed`. An interrupted call carries
+    on from the folder `kept`.
     """
     labels = Labels(label_names(label_map or {}))
     shards = [shard for path in paths for shard in found(path, ".tar")]
     named = paths[0] if paths[0].is_dir() or len(paths) == 1 else paths[0].parent
-    return stream(named, _rows(shards, labels, progress), labels, seed)
+    return stream(named, shards, _rows(shards, labels, progress), labels, seed, kept)
 
 
 def _rows(shards: Sequence[Path], labels: Labels, progress: Progress) -> Iterator[Row]:
@@ -41,7 +45,7 @@ def _rows(shards: Sequence[Path], labels: Labels, progress: Progress) -> Iterato
                     origin = f"{shard.name}/{key}"
                     label = labels.number(_label(parts, origin), origin)
                     if label is not None:
-                        yield Row(_image(parts, origin), label, split_of(shard), origin)
+                        yield Row(partial(_image, parts, origin), label, split_of(shard), origin)
                     if number % ROWS == 0:
                         progress(number, (before + tar.offset) / total)
         except (tarfile.TarError, OSError, EOFError) as error:
