@@ -10,7 +10,7 @@ class MienError(Exception):
     """An error that the user can fix; the message states what was passed, what was expected and how to fix it."""
 
 
-def listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str], most: int = LISTED) -> str:
     """The first items for a message, and how many more there are."""
-    more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
-    return ", ".join(items[:LISTED]) + more
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mien.cli import predictions
 from mien.cli.main import main
+from mien.cli.terminal import INTERRUPTED
 from mien.inference.predictions import COLUMNS
 
 Call = Callable[..., Result]
@@ -107,7 +108,7 @@ def test_an_interrupted_run_keeps_its_answers_and_is_gone_on_with(
         time.sleep(0.01)
     os.kill(process.pid, number)
     _, errors = process.communicate()
-    assert process.returncode == predictions.INTERRUPTED, errors
+    assert process.returncode == INTERRUPTED, errors
     kept = part.read_text()
     count = len(kept.splitlines()) - (form == "csv")
     assert errors.decode() == (
@@ -136,7 +137,7 @@ def test_an_interruption_before_the_first_answer_leaves_nothing(call: Call, monk
 
     monkeypatch.setattr(predictions.Job, "_answers", interrupt)
     result = call("--csv", "faces.csv", "a")
-    assert result.exit_code == predictions.INTERRUPTED
+    assert result.exit_code == INTERRUPTED
     assert result.stderr == "error: Interrupted. There was no answer yet.\n"
     assert [path.name for path in Path().iterdir()] == ["a"]
 

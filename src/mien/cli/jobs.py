@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from mien.cli import extras, jobs_table
-from mien.cli.terminal import print_error
+from mien.cli.terminal import INTERRUPTED, print_error
 from mien.config.params import Params, load
 from mien.errors import MienError
 from mien.learning import models
@@ -83,7 +83,7 @@ def run(params: Path, folder: Path, families: tuple[str, ...], cluster: str | No
             given_up = fleet.run(folder, names, fleet.Needs(cpus, gpus), say, watch)
     except KeyboardInterrupt:
         print_error(f"Interrupted. Every finished epoch is in {folder}: the same command carries on.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     for training in given_up:
         print_error(f"{training.job.name}: {training.fault}")
     bring_home(folder, names, loaded, failed=bool(given_up))

@@ -18,7 +18,7 @@ from mien.cli.jobs import jobs
 from mien.cli.options import path_option
 from mien.cli.registry import champion, lineage, rollback
 from mien.cli.retraining import report, retrain, story
-from mien.cli.terminal import print_error
+from mien.cli.terminal import INTERRUPTED, print_error
 from mien.config.params import load
 from mien.errors import MienError
 from mien.experiments import own_folder
@@ -27,8 +27,6 @@ from mien.learning import models
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 """Error numbers of a full disk, of a file too large for it, and of one without write permission."""
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
 
 
 class Commands(click.Group):

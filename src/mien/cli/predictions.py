@@ -14,7 +14,7 @@ import cv2
 
 from mien.cli.prediction_files import HEADS, LINES, AnswersFile, Form
 from mien.cli.prediction_table import print_table
-from mien.cli.terminal import ended_by_signals, print_error, print_warning, progress_bar
+from mien.cli.terminal import INTERRUPTED, ended_by_signals, print_error, print_warning, progress_bar
 from mien.errors import MienError
 from mien.inference.answer_text import counted, table
 from mien.inference.parallel import cores, in_order
@@ -22,7 +22,7 @@ from mien.inference.photo_files import ENDINGS, collect, targets, write_copy
 from mien.inference.predictions import Prediction
 from mien.inference.predictor import TOGETHER, Mien
 
-FAILED, NOTHING, INTERRUPTED = 1, 2, 130
+FAILED, NOTHING = 1, 2
 STDOUT = Path("-")
 MOST_TABLED = 200
 """Photos up to which a terminal gets one table at the end; of more, each is printed as soon as it is known."""

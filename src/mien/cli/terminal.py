@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import click
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
 
 def print_error(message: str) -> None:
     """Say on stderr what went wrong, as every command does."""

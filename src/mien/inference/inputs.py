@@ -23,8 +23,6 @@ class Readable(Protocol):
 PhotoLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | NDArray[Any]
 Loaded: TypeAlias = bytes | Image.Image | NDArray[Any]
 
-MIB = 2**20
-
 
 def load(image: PhotoLike) -> Loaded:
     """What was handed over, in memory: files are read, nothing is decoded. Raises MienError for what is no photo."""
@@ -85,11 +83,14 @@ def _read_file(file: Readable) -> bytes:
 def _read_path(path: str | os.PathLike[str]) -> bytes:
     if isinstance(path, str) and path.lower().startswith(("http://", "https://")):
         raise MienError(f"{path} is an address, and predict reads no network. Call predict_url with it instead.")
-    most = photos.MAX_MIB * MIB
+    most = photos.MAX_MIB * photos.MIB
     try:
         with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size  # 0 of pipes and devices
-            data = file.read(most + 1) if not size else b"" if size > most else file.read()
+            size, data = os.fstat(file.fileno()).st_size, b""
+            if size == 0:  # also of pipes and devices
+                data = file.read(most + 1)
+            elif size <= most:
+                data = file.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MienError(f"Cannot read the photo {path}: {reason}. Pass a file, its bytes, or an array.") from error

@@ -19,6 +19,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 50_000_000
 """Largest photo: what a 50-megapixel camera takes, 150 MB once decoded."""
 
+MIB = 2**20
+
 MAX_MIB = 512
 """Largest file: as many pixels with four channels of 16 bits fit."""
 

@@ -14,10 +14,10 @@ from urllib.request import (
 )
 
 from mien.errors import MienError
+from mien.inference.photos import MIB
 
 SECONDS = 20.0
 MOST_MIB = 50
-MIB = 2**20
 SCHEMES = ("http", "https")
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
+from mien.errors import listed
 from mien.files import read_json
 from mien.registry import promotion_log, provenance
 
@@ -92,9 +93,8 @@ def validation_message() -> str:
     """What validation had to say, in one sentence."""
     report = read_json(VALIDATION, made_by="dvc repro validate")
     failed = [e["name"] for e in report["expectations"] if not e["success"] and e["severity"] == "critical"]
-    some = ", ".join(failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")  # noqa: PLR2004
     noun = "expectation" if len(failed) == 1 else "expectations"
-    return f"The data break {len(failed)} critical {noun} of profile {report['profile']!r}: {some}."
+    return f"The data break {len(failed)} critical {noun} of profile {report['profile']!r}: {listed(failed, 3)}."
 
 
 def next_step(outcome: Outcome) -> str:
