@@ -229,12 +229,14 @@ def bring(
 def read_so_far(raw: Path) -> Iterator[Path]:
     """A folder beside `raw` for what was read, which is left behind only where the block does not reach its end."""
     folder = raw.with_name(f".{raw.name}-fetching")
+    new = [folder, *(parent for parent in folder.parents if not parent.exists())]
     with alone_in(folder, f"Another `mien fetch` is reading for {raw}. Wait for its end, then try again."):
         try:
             yield folder
         except BaseException:
-            with suppress(OSError):
-                folder.rmdir()
+            with suppress(OSError):  # one that holds something
+                for empty in new:
+                    empty.rmdir()
             if folder.exists():
                 click.echo(f"What was read is kept in {folder}: the same command carries on from there.", err=True)
             raise
