@@ -10,7 +10,7 @@ import pytest
 
 from mien.config.params import Dimension, Params, Tune
 from mien.errors import MienError
-from mien.learning import search
+from mien.learning import search, studies
 
 SPACE = {"train.learning_rate": Dimension(low=0.0, high=1.0), "train.optimizer": Dimension(choices=("sgd", "adam"))}
 START = {"train.learning_rate": 0.5, "train.optimizer": "sgd"}
@@ -92,7 +92,7 @@ def test_a_killed_search_carries_on_and_tries_the_lost_values_again(tmp_path: Pa
     storage = tmp_path / "optuna.log"
     script = f"""
 import os, signal
-from mien.learning import search
+from mien.learning import search, studies
 from mien.config.params import Dimension, Tune
 def objective(trial):
     if trial.number == 3:
@@ -110,6 +110,25 @@ search.search("a", {{"x": Dimension(low=0.0, high=1.0)}}, {{"x": 0.5}}, objectiv
     assert states.count("fail") == 1
     assert found["trials"][3]["params"] == found["trials"][4]["params"]
     assert len({trial["params"]["x"] for trial in found["trials"]}) == 6, "and draws no others twice"
+
+
+def test_values_that_a_dying_process_drew_at_the_last_moment_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, settings = {"x": Dimension(low=0.0, high=1.0)}, budget(tmp_path, storage=f"sqlite:///{tmp_path / 'optuna.db'}")
+    taken = studies.Study("a", settings, 1, {}).next_trial()
+    assert taken
+    drawn = []
+
+    def died(process: int) -> bool:
+        if not drawn:  # between the look at the running trials and the look at their processes
+            drawn.append(taken.suggest_float("x", 0.0, 1.0))
+        return False
+
+    monkeypatch.setattr(studies, "_runs", died)
+    again = studies.Study("a", settings, 1, {}).next_trial()
+    assert again
+    assert again.suggest_float("x", 0.0, 1.0) == drawn[0]
 
 
 def test_after_ctrl_c_the_values_of_the_interrupted_trial_are_tried_again(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ class Study:
     def _retry(self, trials: list[optuna.trial.FrozenTrial]) -> None:
         for trial in trials:
             self._study.tell(trial.number, state=FAIL, skip_if_finished=True)
-            _retry_values()(self._study, trial)
+            # Read again: it may have drawn its values after `trials` were read, and died then.
+            _retry_values()(self._study, self._storage.get_trial(trial._trial_id))
 
     def _beat(self, trial: optuna.Trial) -> None:
         if isinstance(self._storage, optuna.storages.RDBStorage):
