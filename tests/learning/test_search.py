@@ -115,10 +115,10 @@ search.search("a", {{"x": Dimension(low=0.0, high=1.0)}}, {{"x": 0.5}}, objectiv
 def test_values_that_a_dying_process_drew_at_the_last_moment_are_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space, settings = {"x": Dimension(low=0.0, high=1.0)}, budget(tmp_path, storage=f"sqlite:///{tmp_path / 'optuna.db'}")
+    settings = budget(tmp_path, storage=f"sqlite:///{tmp_path / 'optuna.db'}")
     taken = studies.Study("a", settings, 1, {}).next_trial()
     assert taken
-    drawn = []
+    drawn: list[float] = []
 
     def died(process: int) -> bool:
         if not drawn:  # between the look at the running trials and the look at their processes
