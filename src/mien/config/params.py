@@ -100,7 +100,8 @@ class Architecture:
 
     network names the module in learning/models; blocks (cnn only) lists the filters of each block's convolutions, with
     pooling between blocks; width scales every channel count; l2 is one number or one per block; weights is `imagenet`,
-    `shipped` (those of the package's own champion, for a network like it) or null; options are hyperparameters of this network alone, which its module declares and `models.check` checks.
+    `shipped` (those of the package's own champion, for a network like it) or null; options are hyperparameters of this
+    network alone, which its module declares and `models.check` checks.
     """
 
     network: str
@@ -175,11 +176,13 @@ class Evaluate:
     """How models are scored.
 
     tta is the test-time augmentation (TTA) that is scored beside the single pass; ten_crop takes ten squares of each
-    side in `crops`, in pixels, multi_scale two (central and mirrored; sides above 48 show the face smaller). ensembles
-    maps names to families whose probabilities are averaged.
+    side in `crops`, in pixels, multi_scale two (central and mirrored; sides above 48 show the face smaller). damaged
+    lets families be chosen, and champions replaced, by the validation faces as they are and as poor cameras give them.
+    ensembles maps names to families whose probabilities are averaged.
     """
 
     tta: Literal["none", "flip", "ten_crop", "multi_scale"]
+    damaged: bool
     crops: tuple[Annotated[int, between(24, 72)], ...]
     ensembles: Mapping[str, tuple[str, ...]]
     robustness: bool

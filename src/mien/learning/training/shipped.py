@@ -46,7 +46,9 @@ def restore(network: keras.Model, faces: NDArray[np.uint8], model: Path = MODEL)
         )
     normalised = {layer: _next(layer, network) for layer in own if not layer.use_bias}
     if set(normalised.values()) != set(_normalisations(network)):
-        raise MienError(f"The network {network.name} has batch normalisation that an export does not fold into a kernel.")
+        raise MienError(
+            f"The network {network.name} normalises batches elsewhere than where an export folds it into a kernel."
+        )
     for layer, (kernel, bias) in zip(own, stored, strict=True):
         layer.kernel.assign(kernel)
         (layer.bias if layer.use_bias else normalised[layer].beta).assign(bias)
@@ -90,7 +92,7 @@ def _normalise(inner: list[layers.BatchNormalization], network: keras.Model, fac
         layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
         layer.moving_variance.assign(np.full(layer.moving_variance.shape, 1 - layer.epsilon))
     for layer in inner:
-        mean, variance = _moments(keras.Model(network.inputs, layer.input), faces)
+        mean, variance = _moments(keras.Model(network.input, layer.input), faces)
         layer.moving_mean.assign(mean)
         layer.moving_variance.assign(variance)
         layer.gamma.assign(np.sqrt(variance + layer.epsilon))
@@ -101,7 +103,7 @@ def _moments(maps: keras.Model, faces: Array) -> tuple[NDArray[np.float64], NDAr
     """Mean and variance of each channel over all places of all faces."""
     sums, squares, count = 0.0, 0.0, 0
     for start in range(0, len(faces), BATCH):
-        values = maps.predict_on_batch(faces[start : start + BATCH]).astype(np.float64)
+        values = keras.ops.convert_to_numpy(maps(faces[start : start + BATCH], training=False)).astype(np.float64)
         values = values.reshape(-1, values.shape[-1])
         sums, squares, count = sums + values.sum(axis=0), squares + np.square(values).sum(axis=0), count + len(values)
     mean = np.asarray(sums / count)
