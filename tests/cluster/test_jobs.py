@@ -16,7 +16,7 @@ import pytest
 
 from mien.cluster import jobs as portable
 from mien.cluster.jobs import CODE, Home
-from mien.config.params import Params
+from mien.config.params import Family, Params
 from mien.data.dataset import digest, read_split
 from mien.errors import MienError
 from mien.files import write_json
@@ -113,6 +113,14 @@ def test_a_machine_without_this_projects_packages_trains_and_home_records_it_wit
     state = json.loads((folder / "pupil/state.json").read_text())
     points = client.get_metric_history(report["run_id"], "val_loss")
     assert [point.timestamp for point in points] == [int(ended * 1000) for ended in state["ended"]]
+
+
+def test_a_family_that_starts_from_the_shipped_model_is_trained_at_home(small: Params, tmp_path: Path) -> None:
+    shipped = dataclasses.replace(small.family("wider").model, weights="shipped")
+    changed = dataclasses.replace(small, families={**small.families, "wider": Family(shipped, {"epochs": 1})})
+    with pytest.raises(MienError, match=r"wider starts from the package's own model.*dvc repro train@wider"):
+        portable.write(tmp_path / "jobs", ["cnn", "wider"], changed, Home())
+    assert not (tmp_path / "jobs").exists()
 
 
 def test_a_job_that_was_killed_goes_on_at_its_last_epoch(small: Params, tmp_path: Path) -> None:

@@ -80,7 +80,11 @@ def test_chosen_values_are_laid_over_the_familys_block(params: Params) -> None:
     ("changes", "message"),
     [
         ({"train": {"epoch": 3}}, "Unknown key train.epoch"),
-        ({"train": {"epochs": 0}}, "train.epochs is 0, expected a number at least 1"),
+        ({"train": {"epochs": -1}}, "train.epochs is -1, expected a number at least 0"),
+        (
+            {"families": {"cnn": {"train": {"epochs": 0}}}},
+            "families.cnn.train.epochs is 0, expected 1 or more where model.weights names no weights",
+        ),
         ({"train": {"epochs": "many"}}, "train.epochs is 'many', expected a whole number"),
         ({"train": {"optimizer": "sdg"}}, "train.optimizer is 'sdg', expected one of sgd, adam, adamw"),
         ({"train": {"augmentation": {"flip": "yes please"}}}, "train.augmentation.flip"),

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.errors import MienError
-from mien.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from mien.evaluation.corruptions import CAMERAS, CORRUPTIONS, SEVERITIES, by_cameras, corrupt
 
 
 def faces(n: int = 6) -> NDArray[np.uint8]:
@@ -50,6 +50,17 @@ def test_an_occlusion_hides_one_square() -> None:
     assert rows[-1] - rows[0] < 12
     assert columns[-1] - columns[0] < 12
     assert changed.sum() > 100
+
+
+def test_cameras_damage_every_face_in_one_way_at_a_severity_that_a_person_sees_through() -> None:
+    clean, turns = faces(24), 2 * len(CAMERAS)
+    damaged = by_cameras(clean, seed=7)
+    assert np.array_equal(clean, faces(24))
+    assert all(not np.array_equal(face, before) for face, before in zip(damaged, clean, strict=True))
+    for turn in range(turns):
+        name, severity = CAMERAS[turn % len(CAMERAS)], turn // len(CAMERAS)
+        assert np.array_equal(damaged[turn::turns], corrupt(clean[turn::turns], name, severity, seed=7))
+    assert by_cameras(faces(0), seed=7).shape == (0, 48, 48, 1)
 
 
 def test_no_face_is_no_mistake_and_an_unknown_damage_is_one() -> None:

@@ -16,14 +16,14 @@ from mien.evaluation import metrics
 from mien.evaluation.calibration import fit_temperature
 from mien.inference.calibration import apply_temperature
 
-PhotoService = tuple[NDArray[np.int64], NDArray[np.int64]]
+Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 seeded = settings(deadline=None, derandomize=True)
 """The same cases on every machine, however busy it is."""
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> PhotoService:
+def answers(draw: st.DrawFn) -> Answers:
     """Labels and predictions of the same length, at least one."""
     pairs = draw(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60))
     array = np.array(pairs, np.int64)
@@ -40,7 +40,7 @@ def random_answers(n: int = 3000, seed: int = 0, strength: float = 2.0) -> tuple
 
 @seeded
 @given(answers())
-def test_scores_of_labels_agree_with_scikit_learn(pair: PhotoService) -> None:
+def test_scores_of_labels_agree_with_scikit_learn(pair: Answers) -> None:
     labels, predicted = pair
     present = np.unique(labels)
     recall = sklearn.metrics.recall_score(labels, predicted, labels=present, average="macro", zero_division=0)
@@ -55,7 +55,7 @@ def test_scores_of_labels_agree_with_scikit_learn(pair: PhotoService) -> None:
 
 @seeded
 @given(answers(), st.randoms())
-def test_the_order_of_faces_does_not_matter(pair: PhotoService, random: Any) -> None:
+def test_the_order_of_faces_does_not_matter(pair: Answers, random: Any) -> None:
     labels, predicted = pair
     order = np.array(random.sample(range(len(labels)), len(labels)))
     assert metrics.macro_f1(labels[order], predicted[order]) == metrics.macro_f1(labels, predicted)
@@ -63,7 +63,7 @@ def test_the_order_of_faces_does_not_matter(pair: PhotoService, random: Any) -> 
 
 @seeded
 @given(answers())
-def test_a_perfect_answer_scores_one_whatever_emotions_are_absent(pair: PhotoService) -> None:
+def test_a_perfect_answer_scores_one_whatever_emotions_are_absent(pair: Answers) -> None:
     labels, _ = pair
     assert metrics.accuracy(labels, labels) == metrics.macro_f1(labels, labels) == metrics.uar(labels, labels) == 1
 
@@ -194,6 +194,17 @@ def test_the_bootstrap_pairs_the_faces_of_both_models() -> None:
     half = 1.96 * np.sqrt((40 - 20**2 / 200) / 200**2)
     assert (low, high) == pytest.approx((0.1 - half, 0.1 + half), abs=0.01)
     assert metrics.bootstrap_difference(metrics.macro_f1, labels, a, a) == (0, 0)
+
+
+def test_copies_of_a_face_are_drawn_together() -> None:
+    labels = np.arange(70) % 7
+    right, wrong = labels, (labels + 1) % 7
+    a, b = np.stack([right, right], axis=1), np.stack([right, wrong], axis=1)
+    assert metrics.mean_macro_f1(labels, b) == pytest.approx(0.5)
+    low, high = metrics.bootstrap_difference(metrics.mean_macro_f1, labels, a, b, resamples=50)
+    assert (low, high) == pytest.approx((0.5, 0.5)), "whatever faces are drawn, one copy of each is right"
+    with pytest.raises(ValueError, match="expected"):
+        metrics.bootstrap_difference(metrics.mean_macro_f1, labels, a[:-1], b)
 
 
 def test_nothing_to_score_is_said_in_words() -> None:

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.config.params import Params, Promote
+from mien.evaluation import metrics
 from mien.evaluation.served import ServedScores, examine
 from mien.registry import promotion_gate
 from mien.registry.promotion_gate import Case, Comparison
@@ -185,6 +186,26 @@ def test_two_models_of_equal_worth_are_seldom_taken_for_better(limits: Promote) 
         found = promotion_gate.compare(labels, new, old, limits, seed)
         won += promotion_gate.better(Case(new, old, found), limits) is None
     assert won <= 4, "2.5% of 60 is 1.5"
+
+
+def test_where_damaged_faces_count_they_decide_and_the_words_say_so(limits: Promote) -> None:
+    labels = np.arange(700) % 7
+    random = np.random.default_rng(0)
+    clean, poor = (np.where(random.random(700) < share, labels, (labels + 1) % 7) for share in (0.7, 0.4))
+
+    def version(number: str, damaged: Labels) -> ServedScores:
+        both = metrics.mean_macro_f1(labels, np.stack([clean, damaged], axis=1))
+        return dataclasses.replace(seen(labels, clean, number), damaged=damaged, with_damaged=both)
+
+    new, old = version("2", clean), version("1", poor)
+    found = promotion_gate.compare(labels, new, old, limits, seed=0)
+    assert found.gain == pytest.approx((new.macro_f1 - metrics.macro_f1(labels, poor)) / 2)
+    assert found.interval[0] > 0
+    believed = dataclasses.replace(new, ece=0.0)
+    verdict = promotion_gate.judge(case(challenger=believed, champion=old, comparison=found), limits)
+    assert f"with damaged faces {old.with_damaged:.4f}): macro-F1 with damaged faces +0.1" in verdict.reason
+    alike = promotion_gate.compare(labels, seen(labels, clean, "2"), seen(labels, clean, "1"), limits, seed=0)
+    assert (alike.gain, alike.interval, alike.with_damaged) == (0, (0, 0), False)
 
 
 def test_a_small_class_may_waver_and_a_large_one_may_not(limits: Promote) -> None:

@@ -19,7 +19,7 @@ from mien.data.dataset import Split
 from mien.data.sources import ferplus
 from mien.emotions import EMOTIONS
 from mien.errors import MienError
-from mien.evaluation import model_predictions, scores
+from mien.evaluation import corruptions, model_predictions, scores
 from mien.evaluation.model_predictions import ModelPredictions
 from mien.evaluation.selection import select
 from mien.inference.runtime import Runtime
@@ -371,6 +371,23 @@ def test_a_tie_goes_to_the_more_accurate_family_and_then_to_the_first() -> None:
     assert select({**tie, "c": {"macro_f1": 0.5, "accuracy": 0.7}}) == "c"
     assert select({**tie, "c": {"macro_f1": 0.4996, "accuracy": 0.7}}) == "c"  # 0.500, as it is told
     assert select({**tie, "c": {"macro_f1": 0.499, "accuracy": 0.7}}) == "a"
+
+
+def test_damaged_faces_decide_where_they_were_scored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "with_damaged" not in world.run()["families"]["good"]["validation"]
+    # Damage that turns each brightness into the next: who knows clean faces is wrong, who knows these is right.
+    monkeypatch.setattr(corruptions, "by_cameras", lambda images, _: np.minimum(images + 30, 200).astype(np.uint8))
+    content = world.run(world.with_(damaged=True))
+    for entry in content["families"].values():
+        clean, both = entry["validation"], entry["validation"]["with_damaged"]
+        assert both["accuracy"] < clean["accuracy"]
+    scored = {"plain": {"macro_f1": 0.66, "accuracy": 0.69}, "robust": {"macro_f1": 0.65, "accuracy": 0.68}}
+    assert select(scored) == "plain"
+    damaged = {"plain": 0.58, "robust": 0.64}
+    both = {
+        name: entry | {"with_damaged": {"macro_f1": damaged[name], "accuracy": 0.6}} for name, entry in scored.items()
+    }
+    assert select(both) == "robust"
 
 
 def test_no_family_at_all_is_said_in_words() -> None:

@@ -20,7 +20,7 @@ from mien.data import dataset
 from mien.data.dataset import Split
 from mien.emotions import SPLITS
 from mien.errors import MienError
-from mien.evaluation import served
+from mien.evaluation import corruptions, served
 from mien.files import write_json
 from mien.inference.runtime import Runtime
 from mien.inference.tta import NO_TTA, Tta
@@ -287,6 +287,24 @@ def test_a_better_winner_takes_over_and_the_log_holds_both_scores(desk: Desk) ->
     assert report["comparison"]["only_challenger"] == 80
     assert report["comparison"]["p_value"] < 1e-6
     assert entry.why == report["reason"]
+
+
+def test_the_log_holds_the_scores_with_damaged_faces_where_they_count(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # These faces differ in brightness alone, which the cameras' damage takes away: copies here are as the faces are.
+    monkeypatch.setattr(corruptions, "by_cameras", lambda images, _: images)
+    desk.params = dataclasses.replace(desk.params, evaluate=dataclasses.replace(desk.params.evaluate, damaged=True))
+    desk.train(POOR)
+    assert "with_damaged" in desk.promote()["scores"]["challenger"]
+    desk.train(GOOD, "vgg16")
+    report = desk.promote()
+    assert report["promoted"]
+    assert report["comparison"]["with_damaged"]
+    assert "macro-F1 with damaged faces +" in report["reason"]
+    assert promotion_log.read("mien").entries[-1].facts["scores"]["challenger"]["with_damaged"] == pytest.approx(
+        report["scores"]["challenger"]["macro_f1"]
+    )
 
 
 def test_a_worse_winner_is_registered_as_challenger_and_the_champion_stays(desk: Desk) -> None:

@@ -79,16 +79,18 @@ def trained(report: Path, model: Path) -> str:
 
 def evaluated(report: Path) -> str:
     """The winner with its scores on validation and test, and the second best."""
+    from mien.evaluation.selection import rank
+
     content = read_json(report, made_by="dvc repro evaluate")
     winner, test = content["winner"], content["test"]
     scores = {name: family["validation"] for name, family in content["families"].items()}
-    others = sorted((name for name in scores if name != winner), key=lambda name: -float(scores[name]["macro_f1"]))
-    second = f"; second {others[0]}, {scores[others[0]]['macro_f1']:.3f}" if others else ""
+    second = max((name for name in scores if name != winner), key=lambda name: rank(scores[name]), default=None)
+    behind = f"; second {second}, {_macro_f1(scores[second])}" if second else ""
     low, high = test["accuracy_ci"]
     return "\n".join(
         [
-            f"winner on validation: {winner}, macro-F1 {scores[winner]['macro_f1']:.3f}, accuracy "
-            f"{scores[winner]['accuracy']:.1%} (n = {scores[winner]['n']:,}){second}",
+            f"winner on validation: {winner}, macro-F1 {_macro_f1(scores[winner])}, accuracy "
+            f"{scores[winner]['accuracy']:.1%} (n = {scores[winner]['n']:,}){behind}",
             f"on test, once: accuracy {test['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), macro-F1 "
             f"{test['macro_f1']:.3f}, ECE {test['ece']:.3f}; without leaked images "
             f"{test['without_leaks']['accuracy']:.1%}",
@@ -128,6 +130,11 @@ def packaged(report: Path, champion: Path) -> str:
             f"Next: make serve (or bentoml serve {content['tag']}); mien predict photo.jpg",
         ]
     )
+
+
+def _macro_f1(validation: Mapping[str, Any]) -> str:
+    damaged = validation.get("with_damaged")
+    return f"{validation['macro_f1']:.3f}" + (f" ({damaged['macro_f1']:.3f} with damaged faces)" if damaged else "")
 
 
 def _some(warned: Sequence[Any]) -> str:

@@ -42,6 +42,11 @@ class Home:
         family = params.family(name)
         searched = read_json(self.tuned / f"{name}.json", made_by=f"dvc repro tune@{name}") if family.search else {}
         architecture, recipe = params.training(name, searched["best"]["params"] if searched else {})
+        if architecture.weights == "shipped":
+            raise MienError(
+                f"{name} starts from the package's own model, which other machines do not have: train it here "
+                f"(dvc repro train@{name}). As a teacher its weights go along."
+            )
         return Job(folder / name, architecture, recipe, params.seed_of(name), data, provenance.commit(), family.distil)
 
 

@@ -71,10 +71,11 @@ class Augmentation:
 class Training:
     """One training recipe: optimiser, schedule, regularisation and budget.
 
-    restart is the epoch after which a cosine schedule restarts at half its peak; 0 disables the restart.
+    restart is the epoch after which a cosine schedule restarts at half its peak; 0 disables the restart. No epochs at
+    all keep the weights that model.weights names.
     """
 
-    epochs: Annotated[int, between(1)]
+    epochs: Annotated[int, between(0)]
     batch_size: Annotated[int, between(1)]
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: Annotated[float, between(0)]
@@ -98,13 +99,14 @@ class Architecture:
     """Network hyperparameters, the same for every model family.
 
     network names the module in learning/models; blocks (cnn only) lists the filters of each block's convolutions, with
-    pooling between blocks; width scales every channel count; l2 is one number or one per block; weights is `imagenet`
-    or null; options are hyperparameters of this network alone, which its module declares and `models.check` checks.
+    pooling between blocks; width scales every channel count; l2 is one number or one per block; weights is `imagenet`,
+    `shipped` (those of the package's own champion, for a network like it) or null; options are hyperparameters of this
+    network alone, which its module declares and `models.check` checks.
     """
 
     network: str
     input_size: Annotated[int, between(16, 512)] = 48
-    weights: Literal["imagenet"] | None = None
+    weights: Literal["imagenet", "shipped"] | None = None
     width: Annotated[float, between(0.01, 4)] = 1.0
     blocks: tuple[tuple[int, ...], ...] = ()
     batch_norm: Literal["none", "conv", "block"] = "conv"
@@ -174,11 +176,13 @@ class Evaluate:
     """How models are scored.
 
     tta is the test-time augmentation (TTA) that is scored beside the single pass; ten_crop takes ten squares of each
-    side in `crops`, in pixels, multi_scale two (central and mirrored; sides above 48 show the face smaller). ensembles
-    maps names to families whose probabilities are averaged.
+    side in `crops`, in pixels, multi_scale two (central and mirrored; sides above 48 show the face smaller). damaged
+    lets families be chosen, and champions replaced, by the validation faces as they are and as poor cameras give them.
+    ensembles maps names to families whose probabilities are averaged.
     """
 
     tta: Literal["none", "flip", "ten_crop", "multi_scale"]
+    damaged: bool
     crops: tuple[Annotated[int, between(24, 72)], ...]
     ensembles: Mapping[str, tuple[str, ...]]
     robustness: bool
@@ -305,9 +309,12 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def _family_faults(params: Params) -> Iterator[str]:
     for name, family in params.candidates.items():
         try:
-            params.training(name)
+            architecture, recipe = params.training(name)
         except MienError as error:
             yield str(error)
+        else:
+            if not (recipe.epochs or architecture.weights):
+                yield f"families.{name}.train.epochs is 0, expected 1 or more where model.weights names no weights."
         for key in family.search:
             if not _is_hyperparameter(key):
                 yield (

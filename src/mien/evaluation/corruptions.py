@@ -13,6 +13,9 @@ from mien.errors import MienError
 Face = NDArray[np.uint8]
 Faces = NDArray[np.uint8]
 
+CAMERAS = ("blur", "noise", "jpeg", "darkness")
+"""What a lens, a sensor, a file and a dark room do."""
+
 SEVERITIES = ("mild", "medium", "strong")
 
 
@@ -44,6 +47,15 @@ def corrupt(faces: Faces, name: str, severity: int, seed: int) -> Faces:
     # Rounded, because a photo holds whole grays: a dark one has fewer of them left.
     rounded = [np.clip(np.rint(face), 0, 255).astype(np.uint8) for face in damaged]
     return np.stack(rounded)[..., None] if rounded else faces
+
+
+def by_cameras(faces: Faces, seed: int) -> Faces:
+    """Each face once, damaged as poor cameras do: CAMERAS, mild and medium, in turn over the faces."""
+    damaged = faces.copy()
+    kinds = [(name, severity) for severity in range(2) for name in CAMERAS]
+    for turn, (name, severity) in enumerate(kinds):
+        damaged[turn :: len(kinds)] = corrupt(faces[turn :: len(kinds)], name, severity, seed)
+    return damaged
 
 
 def _blur(face: Face, sigma: float, _: np.random.Generator) -> NDArray[np.generic]:

@@ -59,6 +59,11 @@ def macro_f1(labels: Labels, predicted: Labels) -> float:
     return float(np.mean(2 * np.diag(matrix)[occurring > 0] / occurring[occurring > 0]))
 
 
+def mean_macro_f1(labels: Labels, predicted: Labels) -> float:
+    """Mean of the macro-F1 over several predictions of the same faces, `(n, k)`, such as those of damaged copies."""
+    return float(np.mean([macro_f1(labels, column) for column in predicted.T]))
+
+
 def uar(labels: Labels, predicted: Labels) -> float:
     """Unweighted average recall over the emotions that occur in `labels`: balanced accuracy."""
     return float(np.mean(list(recalls(labels, predicted).values())))
@@ -178,9 +183,13 @@ def bootstrap_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of `score` of predictions `a` less that of `b`, both on the same faces of each resample."""
-    _check(labels, a)
-    _check(labels, b)
+    """Percentile interval of `score` of predictions `a` less that of `b`, both on the same faces of each resample.
+
+    They are `(n,)`, or `(n, k)` where `score` takes several predictions of each face: copies of a face are drawn
+    together, because they are no independent faces.
+    """
+    for predicted in (a, b):
+        _check(labels, predicted[:, 0] if predicted.ndim > 1 else predicted)
     random = np.random.default_rng(seed)
     drawn = (random.integers(0, len(labels), len(labels)) for _ in range(resamples))
     gains = [score(labels[rows], a[rows]) - score(labels[rows], b[rows]) for rows in drawn]

@@ -40,8 +40,18 @@ class ModelPredictions:
         return np.asarray(np.mean([self._one(family, split, tta) for family in families], axis=0))
 
     def score_on_validation(self, families: Sequence[str], params: Params, tta: Tta = NO_TTA) -> dict[str, Any]:
-        """Scores of a family or ensemble on validation faces that are not in training, and on all validation faces."""
-        return scores.clean_first(self.probabilities(families, "validation", tta), self.splits["validation"], params)
+        """Scores of a family or ensemble on validation faces that are not in training, and on all validation faces.
+
+        Where there is a split `damaged`, of the same faces, `with_damaged` holds the means of both.
+        """
+        split = self.splits["validation"]
+        probabilities = self.probabilities(families, "validation", tta)
+        result = scores.clean_first(probabilities, split, params)
+        if "damaged" not in self.splits:
+            return result
+        clean = ~split.leaked
+        both = [probabilities[clean], self.probabilities(families, "damaged", tta)[clean]]
+        return result | {"with_damaged": scores.together(both, split.labels[clean])}
 
     def calibrated(self, families: Sequence[str], tta: Tta) -> tuple[Probabilities, float]:
         """Calibrated test probabilities, and the temperature fitted on leak-free validation faces with the same TTA."""

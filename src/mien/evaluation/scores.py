@@ -59,6 +59,15 @@ def clean_first(probabilities: Probabilities, split: Split, params: Params) -> d
     return {**scores, "with_leaks": score(probabilities, split.labels, params)}
 
 
+def together(probabilities: Sequence[Probabilities], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy and macro-F1, each the mean over several predictions of the same faces."""
+    predicted = np.stack([one.argmax(axis=1) for one in probabilities], axis=1)
+    return {
+        "accuracy": float(np.mean(predicted == labels[:, None])),
+        "macro_f1": metrics.mean_macro_f1(labels, predicted),
+    }
+
+
 def uncertainty(probabilities: Probabilities, split: Split, below: float) -> dict[str, Any]:
     """Accuracy without the faces marked `uncertain` (confidence under `below`), and at ten coverages."""
     curve = metrics.coverage(probabilities, split.labels)

@@ -13,11 +13,20 @@ Scores = Mapping[str, Mapping[str, Any]]
 
 
 def select(validation: Scores) -> str:
-    """The family of the highest macro-F1; equal to the thousandth is a tie, which accuracy, then the order, break."""
+    """The family of the highest macro-F1; equal to the thousandth is a tie, which accuracy, then the order, break.
+
+    Where damaged faces were scored too, it is the mean of both.
+    """
     if not validation:
         raise MienError("params.yaml has no families: there is no model to evaluate. Add one under families:.")
-    # The same file's macro-F1 differs by more than this between two processors.
-    return max(validation, key=lambda name: (round(validation[name]["macro_f1"], 3), validation[name]["accuracy"]))
+    return max(validation, key=lambda name: rank(validation[name]))
+
+
+def rank(scored: Mapping[str, Any]) -> tuple[float, float]:
+    """By which models are ranked."""
+    decisive = scored.get("with_damaged", scored)
+    # The same file's macro-F1 differs by more than a thousandth between two processors.
+    return round(decisive["macro_f1"], 3), decisive["accuracy"]
 
 
 def report_ensembles(predictions: ModelPredictions, judged: Scores, tta: Tta, params: Params) -> dict[str, Any]:

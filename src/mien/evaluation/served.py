@@ -3,16 +3,17 @@
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.config.params import Params
 from mien.data.dataset import PART, Faces, Split
 from mien.emotions import FACE_SIZE
-from mien.evaluation import metrics
+from mien.evaluation import corruptions, metrics
 from mien.inference.calibration import apply_temperature
 from mien.inference.runtime import Runtime
 from mien.inference.tta import Tta, average
@@ -23,7 +24,11 @@ LAPS = 50
 
 @dataclass(frozen=True)
 class ServedScores:
-    """One version: predicted labels `(n,)` of the validation faces, their scores, the file's size and its latency."""
+    """One version: predicted labels `(n,)` of the validation faces, their scores, the file's size and its latency.
+
+    `damaged` holds the predicted labels of the same faces as poor cameras give them, and `with_damaged` the mean
+    macro-F1 of both; empty and None where they do not count.
+    """
 
     version: str
     family: str
@@ -34,15 +39,33 @@ class ServedScores:
     ece: float
     bytes: int
     milliseconds: float
+    damaged: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    with_damaged: float | None = None
+
+    @property
+    def decisive(self) -> float:
+        """The macro-F1 by which versions are compared."""
+        return self.macro_f1 if self.with_damaged is None else self.with_damaged
+
+    @property
+    def copies(self) -> NDArray[np.int64]:
+        """Predicted labels `(n, 1)`, or `(n, 2)` where damaged faces count."""
+        return np.stack([self.predicted] if self.with_damaged is None else [self.predicted, self.damaged], axis=1)
 
 
-def score_as_served(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, bins: int) -> ServedScores:
+def score_as_served(version: str, onnx: Path, tags: Mapping[str, str], faces: Split, params: Params) -> ServedScores:
     """Score one model on validation faces as it is served: its file, TTA, temperature and runtime, on one thread."""
     runtime = Runtime(onnx, threads=1)
     probabilities = calibrated(runtime, tags, faces)
     measured = {"bytes": onnx.stat().st_size, "milliseconds": median_milliseconds(runtime, Tta.of(tags))}
     family = tags.get("family", "unknown")
-    return examine(version, family, faces.labels, probabilities, bins=bins, **measured)
+    scored = examine(version, family, faces.labels, probabilities, bins=params.evaluate.ece_bins, **measured)
+    if not params.evaluate.damaged:
+        return scored
+    damaged = replace(faces, images=corruptions.by_cameras(faces.images, params.seed))
+    predicted = calibrated(runtime, tags, damaged).argmax(axis=1)
+    both = metrics.mean_macro_f1(faces.labels, np.stack([scored.predicted, predicted], axis=1))
+    return replace(scored, damaged=predicted, with_damaged=both)
 
 
 def examine(

@@ -54,7 +54,7 @@ def robustness(path: Path, found: Mapping[str, Any]) -> None:
 def learning_curve(path: Path, history: Mapping[str, Sequence[float]]) -> None:
     """One row per epoch."""
     columns = [name for name in CURVES if history.get(name)]
-    epochs = range(1, len(history["loss"]) + 1)
+    epochs = range(1, len(history.get("loss", [])) + 1)
     _write_csv(path, ("epoch", *columns), zip(epochs, *(history[name] for name in columns), strict=True))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mien.config.params import Params
 from mien.data.dataset import Split
 from mien.errors import MienError
 from mien.evaluation.served import ServedScores, score_as_served
@@ -69,13 +70,13 @@ def winner(content: Mapping[str, Any], models: Path) -> tuple[Path, dict[str, st
     }
 
 
-def rescore(name: str, champion: Version, faces: Split, bins: int) -> ServedScores:
+def rescore(name: str, champion: Version, faces: Split, params: Params) -> ServedScores:
     """Score the champion anew: its old scores may be of other faces, and the tests want its answer to each."""
     if champion.version == SHIPPED_VERSION:
-        return score_as_served(champion.version, shipped.ONNX, champion.tags, faces, bins)
+        return score_as_served(champion.version, shipped.ONNX, champion.tags, faces, params)
     with TemporaryDirectory() as folder:
         onnx = versions.download(name, champion.version, Path(folder) / "model")
-        return score_as_served(champion.version, onnx, champion.tags, faces, bins)
+        return score_as_served(champion.version, onnx, champion.tags, faces, params)
 
 
 def gather(

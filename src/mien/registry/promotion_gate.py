@@ -15,7 +15,10 @@ from mien.inference.champion import SHIPPED_VERSION
 
 @dataclass(frozen=True)
 class Comparison:
-    """Challenger less champion on the same faces: macro-F1 gain and interval, McNemar's mid-p, faces only one got."""
+    """Challenger less champion on the same faces: macro-F1 gain and interval, McNemar's mid-p, faces only one got.
+
+    Where damaged faces count, the gain is the mean of both; the other tests are of the faces as they are.
+    """
 
     gain: float
     interval: tuple[float, float]
@@ -24,6 +27,7 @@ class Comparison:
     only_champion: int
     falls: Mapping[str, tuple[float, float]]
     """Emotions whose recall fell: by how much, and how likely noise alone lets it fall so far (one-sided mid-p)."""
+    with_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,13 @@ def compare(
     """The paired tests, on faces that both have answered."""
     new, old = challenger.predicted, champion.predicted
     interval = metrics.bootstrap_difference(
-        metrics.macro_f1, labels, new, old, resamples=limits.resamples, level=limits.confidence, seed=seed
+        metrics.mean_macro_f1,
+        labels,
+        challenger.copies,
+        champion.copies,
+        resamples=limits.resamples,
+        level=limits.confidence,
+        seed=seed,
     )
     falls = {}
     for label, emotion in enumerate(EMOTIONS):
@@ -88,8 +98,9 @@ def compare(
             # The question has one side: half of the two-sided value.
             falls[emotion] = fall, metrics.mcnemar(labels[rows], new[rows], old[rows], mid=True) / 2
     only = metrics.discordant(labels, new, old)
-    gain = challenger.macro_f1 - champion.macro_f1
-    return Comparison(gain, interval, metrics.mcnemar(labels, new, old, mid=True), *only, falls)
+    gain = challenger.decisive - champion.decisive
+    damaged = challenger.with_damaged is not None
+    return Comparison(gain, interval, metrics.mcnemar(labels, new, old, mid=True), *only, falls, damaged)
 
 
 def floor(case: Case, limits: Promote) -> str | None:
@@ -202,12 +213,14 @@ def withdrawal(case: Case, _: Promote) -> str | None:
 def _named(scored: ServedScores) -> str:
     named = f"version {scored.version}" if scored.version else "not registered"
     named = "shipped with the package" if scored.version == SHIPPED_VERSION else named
-    return f"{scored.family} ({named}, macro-F1 {scored.macro_f1:.4f})"
+    damaged = "" if scored.with_damaged is None else f", with damaged faces {scored.with_damaged:.4f}"
+    return f"{scored.family} ({named}, macro-F1 {scored.macro_f1:.4f}{damaged})"
 
 
 def _gain(found: Comparison, limits: Promote) -> str:
     low, high = found.interval
-    return f"macro-F1 {found.gain:+.4f} ({limits.confidence:.0%} interval {low:+.4f} to {high:+.4f})"
+    score = "macro-F1 with damaged faces" if found.with_damaged else "macro-F1"
+    return f"{score} {found.gain:+.4f} ({limits.confidence:.0%} interval {low:+.4f} to {high:+.4f})"
 
 
 def _p(value: float) -> str:

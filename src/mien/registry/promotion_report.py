@@ -96,5 +96,6 @@ def _contender(scored: ServedScores, digest: str) -> dict[str, Any]:
 
 
 def _scores(scored: ServedScores) -> dict[str, Any]:
-    keys = ("version", "family", "macro_f1", "accuracy", "recall", "ece", "bytes", "milliseconds")
+    keys = ["version", "family", "macro_f1", "accuracy", "recall", "ece", "bytes", "milliseconds"]
+    keys += [] if scored.with_damaged is None else ["with_damaged"]
     return {"n": len(scored.predicted), **{key: getattr(scored, key) for key in keys}}

@@ -1,5 +1,6 @@
 """evaluate: score every family on validation, choose one, fit its temperature, score it once on test."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from mien.data import dataset
 from mien.data.dataset import Split
 from mien.data.sources import ferplus
 from mien.errors import MienError
-from mien.evaluation import headline, scores
+from mien.evaluation import corruptions, headline, scores
 from mien.evaluation.model_predictions import ModelPredictions
 from mien.evaluation.plots import draw, draw_examples, draw_histories, tabulate
 from mien.evaluation.selection import report_ensembles, report_seeds, select
@@ -50,6 +51,10 @@ def run(
     trained = {family: _read_training(train_reports, family, info, params) for family in params.candidates}
     predictions = ModelPredictions({family: models / family / "model.onnx" for family in params.candidates})
     predictions.splits["validation"] = dataset.read_split(prepared, "validation")
+    if params.evaluate.damaged:
+        split = predictions.splits["validation"]
+        damaged = corruptions.by_cameras(split.images, params.seed)
+        predictions.splits["damaged"] = dataclasses.replace(split, images=damaged)
     judged = {family: predictions.score_on_validation([family], params) for family in predictions.paths}
     winner = select(judged)
     ensembles = {

@@ -67,7 +67,7 @@ def judge(inputs: Inputs, report: Path, params: Params) -> None:
     challenger = Challenger(version, family, run_id, onnx, tags, training, content)
     faces, log = dataset.read_split(inputs.prepared, "validation").without_leaks(), promotion_log.read(name)
     champion = incumbent(name, log, params.promote, tags["onnx_sha256"])
-    scored = score_as_served(version, onnx, tags, faces, params.evaluate.ece_bins)
+    scored = score_as_served(version, onnx, tags, faces, params)
     if is_champion(champion, challenger):
         result = standing(
             challenger, gather(challenger, scored, None, None, inputs.validated), log, params, finished=False
@@ -84,7 +84,7 @@ def decide(challenger: Challenger, inputs: Inputs, params: Params, finished: boo
     the entry is void and the new champion is the one to beat.
     """
     name, faces = params.promote.model, dataset.read_split(inputs.prepared, "validation").without_leaks()
-    scored = score_as_served(challenger.version, challenger.onnx, challenger.tags, faces, params.evaluate.ece_bins)
+    scored = score_as_served(challenger.version, challenger.onnx, challenger.tags, faces, params)
     for _ in range(ATTEMPTS):
         log = promotion_log.read(name)
         champion = incumbent(name, log, params.promote, challenger.tags["onnx_sha256"])
@@ -112,7 +112,7 @@ def weigh(
 ) -> tuple[dict[str, Any], Case, Verdict]:
     """Hold the challenger against the champion and the rules; changes nothing."""
     name = params.promote.model
-    incumbent = rescore(name, champion, faces, params.evaluate.ece_bins) if champion else None
+    incumbent = rescore(name, champion, faces, params) if champion else None
     comparison = (
         promotion_gate.compare(faces.labels, scored, incumbent, params.promote, params.seed) if incumbent else None
     )

@@ -145,6 +145,7 @@ def _report(family: str, plan: Plan, result: Result, info: dict[str, Any], run_i
         "family": family,
         "params": {"model": dataclasses.asdict(plan.architecture), "train": dataclasses.asdict(plan.recipe)},
         **teachers,
+        **({"start_sha256": plan.start} if plan.start else {}),
         "parameters": int(result.network.count_params()),
         "gmac": round(macs(result.network) / 1e9, 6),
         "epochs": state.epoch,

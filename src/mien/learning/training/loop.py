@@ -20,7 +20,7 @@ from mien.emotions import EMOTIONS
 from mien.evaluation.metrics import accuracy, macro_f1
 from mien.files import write_file
 from mien.learning import models
-from mien.learning.training import hardware
+from mien.learning.training import hardware, shipped
 from mien.learning.training.augmentation import Augment
 from mien.learning.training.batches import Batches
 from mien.learning.training.camera import CameraEffects
@@ -67,11 +67,17 @@ class Plan:
         return hardware.precision(self.recipe.precision)
 
     @cached_property
+    def start(self) -> str:
+        """SHA-256 of the shipped model whose weights the training begins with; empty where it begins otherwise."""
+        return shipped.digest() if self.architecture.weights == "shipped" else ""
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of all that a checkpoint must share with the training that resumes it, on whatever machine."""
         data = digest([self.training, self.validation])
         teachers = self.teachers.to_dict() if self.teachers else None
         parts = [asdict(self.architecture), asdict(self.recipe), self.seed, data, teachers]
+        parts += [self.start] if self.start else []
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -100,12 +106,16 @@ def train(
     hardware.seed_everything(plan.seed)
     keeper = Checkpoints(checkpoints) if checkpoints else None
     state = keeper.state(plan.fingerprint) if keeper else State(plan.fingerprint)
-    if keeper and is_over(state, plan.recipe):
+    if keeper and state.epoch and is_over(state, plan.recipe):
         network = models.build(plan.architecture)
         network.set_weights(keeper.load_best(state))
         return _result(network, state, plan)
     state.precision = state.precision or plan.precision
     state.origin = hardware.describe() | dict(origin or {})
+    if not plan.recipe.epochs:
+        network = models.build(plan.architecture)
+        _begin(network, plan)
+        return _result(network, state, plan)
     with hardware.every_gpu(plan.recipe.batch_size):
         return _train(plan, keeper, state, on_epoch, bar)
 
@@ -114,8 +124,8 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
     network, learner = compile_learner(plan, state.precision)
     if keeper and state.epoch:
         keeper.load_last(learner, state)
-    elif plan.teachers:
-        plan.teachers.begin(network)
+    else:
+        _begin(network, plan)
     best = keeper.load_best(state) if keeper and state.best else network.get_weights()
     epochs = scanned(learner, plan) if hardware.scans(plan.training.images.nbytes) else None
     if not epochs and keras.backend.backend() == "jax":
@@ -137,6 +147,16 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
             on_epoch(state.epoch, numbers)
     network.set_weights(best)
     return _result(network, state, plan)
+
+
+def _begin(network: keras.Model, plan: Plan) -> None:
+    """Give a new training the weights that it starts from, where they are not drawn."""
+    if plan.start:
+        start = models.build(plan.architecture)  # in float32, which statistics are measured in
+        shipped.restore(start, plan.training.images)
+        network.set_weights(start.get_weights())
+    if plan.teachers:
+        plan.teachers.begin(network)
 
 
 def _result(network: keras.Model, state: State, plan: Plan) -> Result:
