@@ -69,6 +69,16 @@ def test_parquet_of_the_hub_keeps_images_names_and_splits(tmp_path: Path, monkey
     assert seen[-1] == (9, 1.0)
 
 
+@pytest.mark.parametrize("name", ["split", "usage", "Usage"])
+def test_parquet_that_names_the_split_in_a_column_is_not_split_anew(tmp_path: Path, name: str) -> None:
+    usages = ["Training", "PublicTest", "PrivateTest", "train"]
+    table = pa.table({"image": [png(n) for n in range(4)], "emotion": [0, 1, 2, 3], name: usages})
+    pq.write_table(table, tmp_path / "faces.parquet")
+    rows = sources.parquet(tmp_path / "faces.parquet")
+    assert column(rows, "split") == ["train", "validation", "test", "train"]
+    assert not rows.notes
+
+
 def test_what_was_streamed_is_written_and_prepared_as_any_rows(tmp_path: Path, params: Params) -> None:
     rows = sources.parquet(write_parquet(tmp_path / "mine.parquet", [n % 7 for n in range(70)], "emotion"))
     assert sorted(set(column(rows, "split"))) == ["test", "train", "validation"]

@@ -82,7 +82,7 @@ def _splits(found: Kept, seed: int) -> tuple[list[str], bool, list[str]]:
     usages = [usage or "" for usage in found.given]
     if all(usage in USAGES for usage in usages):
         return [USAGES[usage] for usage in usages], True, []
-    given = [SPLITS_OF.get(usage.lower()) for usage in usages]
+    given = [SPLIT_NAMES.get(usage.lower()) for usage in usages]
     # Exact copies stay together: one in train and one in test would be a leak.
     splits, notes = complete(given, found.emotions, found.hashes, found.origins, seed)
     return splits, False, notes
@@ -162,7 +162,7 @@ def _row(fields: Sequence[str], columns: Columns, place: str, origin: str) -> Ro
     if emotion not in LABELS:
         known = ", ".join(f"{label} {name}" for label, name in enumerate(EMOTIONS))
         raise MienError(f"{place}: emotion is {emotion[:20]!r}, expected one of {known}. {MEND}")
-    if columns.usage is not None and usage.lower() not in SPLITS_OF:
+    if columns.usage is not None and usage.lower() not in SPLIT_NAMES:
         raise MienError(f"{place}: Usage is {usage[:20]!r}, expected {', '.join(USAGES)}, or train, val, test. {MEND}")
     # Interned, as a million rows have three usages.
     return Row(partial(_image, pixels, place), LABELS[emotion], sys.intern(usage), origin)
@@ -189,7 +189,5 @@ LABELS = {str(label): label for label in range(len(EMOTIONS))} | {
     name: EMOTIONS.index(emotion) for name, emotion in SYNONYMS.items()
 }
 """What stands for each label: its number and the emotion's names."""
-
-SPLITS_OF = {**SPLIT_NAMES, **{usage.lower(): split for usage, split in USAGES.items()}}
 
 MEND = "Mend the row or download the file anew."

@@ -37,4 +37,6 @@ SPLIT_NAMES = {
     "val": "validation",
     "test": "test",
     "testing": "test",
+    **{usage.lower(): split for usage, split in USAGES.items()},
 }
+"""What data sets call the splits, in small letters."""

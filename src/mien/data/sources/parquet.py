@@ -17,6 +17,7 @@ from mien.data.sources.streaming import Labels, found, split_of, stream
 from mien.errors import MienError
 
 LABEL_COLUMNS = ("label", "labels", "emotion")
+SPLIT_COLUMNS = ("split", "usage", "Usage")
 
 
 def parquet(
@@ -29,8 +30,8 @@ def parquet(
     """Faces of one Parquet file, or of all in a folder: `image` is encoded, `label` or `emotion` says what it shows.
 
     Labels are numbers as in FER-2013, names, or numbers of the names that the hub's metadata list. The split is that of
-    the column `split`, of the file's name or its folder's; what lacks is drawn with `seed`. An interrupted call carries
-    on from the folder `kept`.
+    the column `split` or `Usage`, of the file's name or its folder's; what lacks is drawn with `seed`. An interrupted
+    call carries on from the folder `kept`.
     """
     labels = Labels(label_names(label_map or {}))
     files = found(path, ".parquet")
@@ -43,7 +44,8 @@ def _rows(path: Path, files: Sequence[Path], labels: Labels, progress: Progress)
     for file, table in tables.items():
         column = _label(file, table.schema_arrow)
         names = _names(table.schema_arrow, column)
-        wanted = ["image", column, *({"split"} & set(table.schema_arrow.names))]
+        of_row = next((name for name in SPLIT_COLUMNS if name in table.schema_arrow.names), None)
+        wanted = ["image", column, *([of_row] if of_row else [])]
         number, of_file = 0, split_of(file)
         try:
             for some in table.iter_batches(ROWS, columns=wanted):
@@ -53,7 +55,7 @@ def _rows(path: Path, files: Sequence[Path], labels: Labels, progress: Progress)
                     value = row[column]
                     label = labels.number(names[value] if names and isinstance(value, int) else str(value), origin)
                     if label is not None:
-                        split = SPLIT_NAMES.get(str(row.get("split", "")).lower(), of_file)
+                        split = SPLIT_NAMES.get(str(row.get(of_row, "")).lower(), of_file)
                         yield Row(partial(_image, row["image"], origin), label, split, origin)
                 read += len(some)
                 progress(read, read / total)
