@@ -115,7 +115,7 @@ def _try(trial: Trial, objective: Objective) -> None:
         except Pruned:
             score = None
         except LostError as error:
-            print(f"trial {trial.number}: {error}; its values are tried again", flush=True)
+            print(f"{study.name} trial {trial.number}: {error}; its values are tried again", flush=True)
             study.fail(trial.optuna_trial)
             return
         except BaseException:  # Ctrl-C, too
