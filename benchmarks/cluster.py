@@ -19,6 +19,7 @@ from timing import table
 from training import random_faces
 
 from mien.cluster import fleet
+from mien.cluster.connection import Needs, connected
 from mien.config.params import load
 from mien.data.dataset import digest
 from mien.files import read_json
@@ -75,7 +76,7 @@ def on_a_cluster(root: Path, faces: Faces, epochs: int) -> tuple[float, float, f
         moved += sum(map(len, update.files.values()))
         keep(folder, update)
 
-    with cluster(2) as address, fleet.connected(address):
+    with cluster(2) as address, connected(address):
         cold = seconds(lambda: train(write(root / "cold", faces, epochs, 2)))
         warm = seconds(lambda: train(write(root / "warm", faces, epochs, 2)))
         fleet._keep = counted
@@ -109,8 +110,8 @@ def after_a_death(root: Path, faces: Faces) -> float:
             heard = time.monotonic()
 
     try:
-        with fleet.connected(made.address):
-            fleet.run(folder, (), fleet.Needs(), hear, kill)
+        with connected(made.address):
+            fleet.run(folder, (), Needs(), hear, kill)
     finally:
         made.shutdown()
     return heard - died
@@ -130,7 +131,7 @@ def cluster(nodes: int) -> Any:
 
 def train(folder: Path) -> None:
     """All of a folder on the cluster that is connected."""
-    fleet.run(folder, (), fleet.Needs(), quiet, lambda _: None)
+    fleet.run(folder, (), Needs(), quiet, lambda _: None)
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,10 @@ from mien.learning import jobs
 from mien.learning.worker import Worker
 
 ray = pytest.importorskip("ray", reason="ray is not installed")
+connection: Any = pytest.importorskip("mien.cluster.connection")
 fleet: Any = pytest.importorskip("mien.cluster.fleet")
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore::ResourceWarning")]
-
-
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A head without cores, and two nodes with one each, on loopback."""
-    from ray.cluster_utils import Cluster
-
-    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        yield made
-    finally:
-        made.shutdown()
 
 
 @pytest.fixture
@@ -45,8 +34,8 @@ def folder(small: Params, tmp_path: Path) -> Path:
 
 def run(cluster: Any, folder: Path, watch: Callable[[Sequence[Any]], None] = lambda _: None) -> tuple[Any, list[str]]:
     lines: list[str] = []
-    with fleet.connected(cluster.address):
-        given_up = fleet.run(folder, (), fleet.Needs(), lines.append, watch)
+    with connection.connected(cluster.address):
+        given_up = fleet.run(folder, (), connection.Needs(), lines.append, watch)
     return given_up, lines
 
 
@@ -75,9 +64,7 @@ def test_two_nodes_train_side_by_side_and_a_student_after_its_teacher(
     cluster.add_node(num_cpus=1)
     cluster.add_node(num_cpus=1)
     seen: set[frozenset[str]] = set()
-    given_up, lines = run(
-        cluster, folder, lambda all_: seen.add(frozenset(one.job.name for one in all_ if one.updates))
-    )
+    given_up, lines = run(cluster, folder, lambda all_: seen.add(frozenset(one.job.name for one in all_ if one.call)))
     assert given_up == []
     assert frozenset({"cnn", "wider"}) in seen
     assert [epochs(lines, name) for name in ("cnn", "wider", "pupil")] == [[1, 2, 3]] * 3
@@ -158,5 +145,8 @@ def test_a_training_that_cannot_be_built_is_given_up_with_its_reason_and_its_stu
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence() -> None:
-    with pytest.raises(MienError, match=r"No Ray cluster answers at '127\.0\.0\.1:1'"), fleet.connected("127.0.0.1:1"):
+    with (
+        pytest.raises(MienError, match=r"No Ray cluster answers at '127\.0\.0\.1:1'"),
+        connection.connected("127.0.0.1:1"),
+    ):
         pass

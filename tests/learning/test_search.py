@@ -3,6 +3,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 from mien.config.params import Dimension, Params, Tune
 from mien.errors import MienError
 from mien.learning import search, studies
+from mien.learning.slots import InTurn, Slots
 
 SPACE = {"train.learning_rate": Dimension(low=0.0, high=1.0), "train.optimizer": Dimension(choices=("sgd", "adam"))}
 START = {"train.learning_rate": 0.5, "train.optimizer": "sgd"}
@@ -93,6 +98,7 @@ def test_a_killed_search_carries_on_and_tries_the_lost_values_again(tmp_path: Pa
     script = f"""
 import os, signal
 from mien.learning import search, studies
+from mien.learning.slots import InTurn, Slots
 from mien.config.params import Dimension, Tune
 def objective(trial):
     if trial.number == 3:
@@ -116,7 +122,7 @@ def test_values_that_a_dying_process_drew_at_the_last_moment_are_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = budget(tmp_path, storage=f"sqlite:///{tmp_path / 'optuna.db'}")
-    taken = studies.Study("a", settings, 1, {}).next_trial()
+    taken = studies.Study("a", settings, 1, {}).next_trial(InTurn())
     assert taken
     drawn: list[float] = []
 
@@ -126,7 +132,7 @@ def test_values_that_a_dying_process_drew_at_the_last_moment_are_tried_again(
         return False
 
     monkeypatch.setattr(studies, "_runs", died)
-    again = studies.Study("a", settings, 1, {}).next_trial()
+    again = studies.Study("a", settings, 1, {}).next_trial(InTurn())
     assert again
     assert again.suggest_float("x", 0.0, 1.0) == drawn[0]
 
@@ -182,3 +188,73 @@ def test_of_scores_that_are_all_alike_nothing_can_be_told(tmp_path: Path) -> Non
     assert search.importances("a", budget(tmp_path), seed=1) == {}
     search.search("b", SPACE, START, peak, budget(tmp_path, trials=4), seed=1)
     assert search.importances("b", budget(tmp_path), seed=1) == {}, "four trials are too few"
+
+
+def test_trials_run_side_by_side_in_as_many_slots_as_there_are(tmp_path: Path) -> None:
+    met, slots = threading.Barrier(3), Slots(lambda: 3)
+    together: list[int] = []
+
+    def objective(trial: search.Trial) -> float:
+        together.append(met.wait(20))
+        return peak(trial)
+
+    found = search.search("a", SPACE, START, objective, budget(tmp_path, trials=6), seed=1, slots=slots)
+    assert [trial["state"] for trial in found["trials"]] == ["complete"] * 6
+    assert sorted(together) == [0, 0, 1, 1, 2, 2]
+    assert len({trial["params"]["train.learning_rate"] for trial in found["trials"]}) == 6
+
+
+def test_searches_that_share_slots_never_take_more(tmp_path: Path) -> None:
+    slots, running, most = Slots(lambda: 2), set[str](), list[int]()
+
+    def objective(name: str, trial: search.Trial) -> float:
+        running.add(f"{name}{trial.number}")
+        most.append(len(running))
+        time.sleep(0.05)
+        running.remove(f"{name}{trial.number}")
+        return peak(trial)
+
+    def searched(name: str) -> dict[str, Any]:
+        return search.search(name, SPACE, START, partial(objective, name), budget(tmp_path, trials=5), 1, slots)
+
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(searched, "ab"):
+            assert [trial["state"] for trial in found["trials"]] == ["complete"] * 5
+    assert max(most) == 2
+
+
+def test_the_values_of_a_lost_trial_are_tried_again_and_it_does_not_count(tmp_path: Path) -> None:
+    def objective(trial: search.Trial) -> float:
+        if trial.number == 1:
+            raise search.LostError("node 1 is gone")
+        return peak(trial)
+
+    found = search.search("a", SPACE, START, objective, budget(tmp_path, trials=4), 1, Slots(lambda: 2))
+    states = [trial["state"] for trial in found["trials"]]
+    assert (states.count("complete"), states.count("fail")) == (4, 1)
+    again = [trial["number"] for trial in found["trials"] if trial["params"] == found["trials"][1]["params"]]
+    assert len(again) == 2
+
+
+def test_a_trial_that_fails_ends_the_search_and_the_trials_beside_it(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def objective(trial: search.Trial) -> float:
+        if trial.number == 1:
+            begun.wait(20)
+            raise MienError("no such network")
+        begun.set()
+        while True:
+            trial.check()
+            time.sleep(0.01)
+
+    with pytest.raises(MienError, match="no such network"):
+        search.search("a", SPACE, START, objective, budget(tmp_path), 1, Slots(lambda: 2))
+    more = budget(tmp_path, trials=2)
+    found = search.search("a", SPACE, START, peak, more, 1)
+    rates = {
+        state: sorted(one["params"]["train.learning_rate"] for one in found["trials"] if one["state"] == state)
+        for state in ("complete", "fail")
+    }
+    assert len(rates["fail"]) == 2
+    assert rates["complete"] == rates["fail"]

@@ -118,7 +118,7 @@ def test_a_killed_search_is_carried_on(project: Path, prepared: Path, short: Par
     (project / "params.yaml").write_text(yaml.safe_dump(tree | {"seed": 8}, sort_keys=False))
     killed = search(project, prepared, "report")
     assert killed.stdout
-    assert any(line.startswith("trial 1:") for line in killed.stdout)
+    assert any(line.startswith("cnn trial 1:") for line in killed.stdout)
     killed.kill()
     killed.communicate(timeout=30)
     assert not (project / "report.json").exists()
@@ -144,11 +144,11 @@ def test_a_search_loses_nothing_while_the_database_is_away(
     attempt = tune._try
     begun: list[int] = []
 
-    def stopping(trial: Any, plan: Any, child: Any) -> float:
+    def stopping(trial: Any, *rest: Any) -> float:
         begun.append(trial.number)
         if trial.number == 1:
             restart()
-        return attempt(trial, plan, child)
+        return attempt(trial, *rest)
 
     monkeypatch.setattr(tune, "_try", stopping)
     tune.run("cnn", prepared, Path("cnn.json"), Path("study"), seeded(short, 9))

@@ -1,20 +1,23 @@
 """`mien jobs`: trainings carried to other machines and home again."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from mien.cli import extras, jobs_table
+from mien.cli.cluster import cluster_options, connected, search_all, trials
 from mien.cli.terminal import INTERRUPTED, print_error
 from mien.config.params import Params, load
 from mien.errors import MienError
 from mien.learning import models
+
+if TYPE_CHECKING:
+    from mien.cluster.jobs import Home
 
 FOLDER = click.argument("folder", metavar="JOBS", type=click.Path(path_type=Path))
 FAMILIES = click.argument("families", metavar="[FAMILY]...", nargs=-1)
@@ -52,51 +55,81 @@ def write(params: Path, folder: Path, families: tuple[str, ...]) -> None:
 @jobs.command()
 @FOLDER
 @FAMILIES
-@click.option("--cluster", envvar="RAY_ADDRESS", metavar="ADDRESS", help="Of the Ray cluster. Default: RAY_ADDRESS.")
-@click.option("--cpus", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Cores of each training.")
-@click.option("--gpus", type=click.FloatRange(min=0), default=0.0, show_default=True, help="GPUs, also parts of one.")
+@cluster_options
 @click.pass_obj
 def run(params: Path, folder: Path, families: tuple[str, ...], cluster: str | None, cpus: float, gpus: float) -> None:
-    """Train FAMILYs on a Ray cluster (all that is out of date, if none is named), by way of the folder JOBS.
+    """Search and train FAMILYs on a Ray cluster (all that is out of date, if none is named), by way of the folder JOBS.
 
-    Every epoch comes back to JOBS, and finished trainings come home; `dvc repro` then records them without training.
+    First the searches that are to be made, all side by side; of a family that is named, where it has no result yet.
+    Then the trainings: every epoch comes back to JOBS, and finished ones come home; `dvc repro` then records all of it
+    without training.
     """
     loaded = load(params)
     models.check(loaded, families)
     extras.require("jobs run", "ray")
     if not cluster:
         raise MienError("Name a Ray cluster: --cluster HOST:PORT or RAY_ADDRESS; docs/cluster.md tells how to get one.")
-    # Ray reads it when it is imported: else twenty lines tell of a dead node, where ours is one.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Raylet is terminated|marked dead")
-    from mien.cluster import fleet
     from mien.cluster import jobs as portable
     from mien.learning.training import hardware
 
-    names = families or out_of_date()
-    if not names:
-        click.echo("Every training is up to date.")
-        return
-    hardware.start()
-    portable.write(folder, names, loaded, portable.Home())
+    home, failed = portable.Home(), list[str]()
+    searches = [name for name in families or out_of_date("tune") if _is_to_search(name, loaded, home, bool(families))]
     try:
-        with fleet.connected(cluster), jobs_table.live(folder) as (say, watch):
-            given_up = fleet.run(folder, names, fleet.Needs(cpus, gpus), say, watch)
+        with connected("jobs run", cluster):
+            if searches:
+                failed = _search(searches, loaded, home, cpus, gpus)
+            names = [name for name in families or out_of_date("train", "distil") if _can_train(name, failed, loaded)]
+            if not names and not failed:
+                click.echo("Every training is up to date.")
+                return
+            hardware.start()
+            if names:
+                portable.write(folder, names, loaded, home)
+                failed += _train(folder, names, cpus, gpus)
     except KeyboardInterrupt:
-        print_error(f"Interrupted. Every finished epoch is in {folder}: the same command carries on.")
+        print_error("Interrupted. Every finished trial and epoch is kept: the same command carries on.")
         sys.exit(INTERRUPTED)
+    bring_home(folder, names, loaded, failed=bool(failed))
+
+
+def _is_to_search(name: str, params: Params, home: "Home", named: bool) -> bool:
+    return bool(params.family(name).search) and (not named or not (home.tuned / f"{name}.json").exists())
+
+
+def _search(names: Sequence[str], params: Params, home: "Home", cpus: float, gpus: float) -> list[str]:
+    """Search on the cluster that is connected; returns the families whose search failed, and says why."""
+    with trials(home.prepared, cpus, gpus) as elsewhere:
+        failed = search_all(names, params, home, elsewhere)
+    for name, error in failed.items():
+        print_error(f"{name}: {error}")
+    return list(failed)
+
+
+def _can_train(name: str, failed: Sequence[str], params: Params) -> bool:
+    distil = params.family(name).distil
+    return name not in failed and not (distil and set(distil.teachers) & set(failed))
+
+
+def _train(folder: Path, names: Sequence[str], cpus: float, gpus: float) -> list[str]:
+    """Train on the cluster that is connected; returns the families that were given up, and says why."""
+    from mien.cluster import fleet
+    from mien.cluster.connection import Needs
+
+    with jobs_table.live(folder) as (say, watch):
+        given_up = fleet.run(folder, names, Needs(cpus, gpus), say, watch)
     for training in given_up:
         print_error(f"{training.job.name}: {training.fault}")
-    bring_home(folder, names, loaded, failed=bool(given_up))
+    return [training.job.name for training in given_up]
 
 
-def out_of_date() -> tuple[str, ...]:
-    """The families and students that `dvc repro` would train."""
+def out_of_date(*wanted: str) -> tuple[str, ...]:
+    """The families and students for which `dvc repro` would run one of these stages."""
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MienError(f"`dvc status` failed; name the families to train.\n{done.stderr.strip()}")
     stages = (stage.partition("@") for stage in json.loads(done.stdout))
-    return tuple(name for stage, _, name in stages if stage in {"train", "distil"})
+    return tuple(name for stage, _, name in stages if stage in wanted)
 
 
 @jobs.command()

@@ -12,6 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from mien.cluster.fleet import Training
     from mien.cluster.jobs import Progress
+    from mien.cluster.trials import Running
 
 LEFT = {"training", "state", "machine"}
 """Columns of text."""
@@ -27,16 +28,16 @@ def table(found: Sequence["Progress"], nodes: Mapping[str, str]) -> Table:
         pace = "" if one.seconds_per_epoch is None else f"{one.seconds_per_epoch:.1f}"
         state = "training" if one.job.name in nodes else one.state
         machine = nodes.get(one.job.name) or one.machine
-        drawn.add_row(
-            one.job.name, state, f"{one.epoch}/{one.job.recipe.epochs}", score, pace, _left(one), machine
-        )  # fmt: skip
+        epochs = f"{one.epoch}/{one.job.recipe.epochs}"
+        drawn.add_row(one.job.name, state, epochs, score, pace, _left(one), machine)
     return drawn
 
 
+Say = Callable[[str], None]
+
+
 @contextmanager
-def live(
-    folder: Path,
-) -> Iterator[tuple[Callable[[str], None], Callable[[Sequence["Training"]], None]]]:
+def live(folder: Path) -> Iterator[tuple[Say, Callable[[Sequence["Training"]], None]]]:
     """Functions that print a line, and draw the trainings anew below all lines; without a terminal only the first."""
     from rich.live import Live
 
@@ -49,10 +50,29 @@ def live(
     with Live(console=console, refresh_per_second=2) as drawn:
 
         def watch(trainings: Sequence["Training"]) -> None:
-            nodes = {training.job.name: training.node for training in trainings if training.updates}
+            nodes = {training.job.name: training.node for training in trainings if training.call}
             drawn.update(table(jobs.status(folder), nodes))
 
         yield console.print, watch
+
+
+@contextmanager
+def live_trials(running: Callable[[], Sequence["Running"]]) -> Iterator[Say]:
+    """A function that prints a line; on a terminal the trials that run are drawn below all lines."""
+    from rich.live import Live
+
+    from mien.cluster.jobs import Progress
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        yield console.print
+        return
+
+    def draw() -> Table:
+        return table([Progress(run.job, "training", run.epoch, run.score, run.pace, run.node) for run in running()], {})
+
+    with Live(console=console, refresh_per_second=2, get_renderable=draw):
+        yield console.print
 
 
 def _left(one: "Progress") -> str:

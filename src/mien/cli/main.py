@@ -4,12 +4,14 @@ import errno
 import logging
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from mien.cli import extras, stage_results
+from mien.cli.cluster import cluster_options, connected, trials
 from mien.cli.drift import drift
 from mien.cli.experiments import ablations, baselines, demo, run
 from mien.cli.fetch import fetch
@@ -125,17 +127,23 @@ def validate(params: Path, /, prepared: Path, learn: Path | None, about: str, **
 @prepared_option
 @report_option
 @path_option("--plots", "Folder for charts of the search.")
+@cluster_options
 @click.pass_obj
-def tune(params: Path, family: str, prepared: Path, report: Path, plots: Path) -> None:
-    """Search FAMILY's hyperparameters with Optuna."""
+def tune(params: Path, /, family: str, cluster: str | None, cpus: float, gpus: float, **paths: Path) -> None:
+    """Search FAMILY's hyperparameters with Optuna, here or with trials side by side on a Ray cluster."""
     loaded = load(params)
     models.check(loaded, (family,))
     # Optuna logs a failed trial as a traceback; the command reports it in one sentence.
     logging.getLogger("optuna.study._optimize").setLevel(logging.ERROR)
     from mien.stages import tune as stage
 
-    stage.run(family, prepared, report, plots, loaded)
-    click.echo(stage_results.tuned(report))
+    with ExitStack() as stack:
+        elsewhere = None
+        if cluster and loaded.family(family).search:
+            stack.enter_context(connected("tune", cluster))
+            elsewhere = stack.enter_context(trials(paths["prepared"], cpus, gpus))
+        stage.run(family, params=loaded, elsewhere=elsewhere, **paths)
+    click.echo(stage_results.tuned(paths["report"]))
 
 
 @main.command()

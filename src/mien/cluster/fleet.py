@@ -1,21 +1,15 @@
 """Trainings of a folder of jobs on a Ray cluster: students after their teachers, each carried on where a node dies."""
 
-import logging
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
-
-import mien
-from mien.cluster import node
-from mien.cluster.jobs import LEFT_OUT
+from mien.cluster import connection, node
+from mien.cluster.connection import Call, Needs, NodeLostError
 from mien.errors import MienError
 from mien.files import locked, write_file
 from mien.learning import jobs
@@ -23,11 +17,6 @@ from mien.learning.jobs import FACES, PLAN, STATE, Job
 
 TRIES = 5
 """How often a training is given to a node before it counts as one that kills nodes."""
-
-AHEAD = 2
-"""Updates of a training that may wait for this process."""
-
-CONNECT_SECONDS = 10
 
 Watch = Callable[[Sequence["Training"]], None]
 
@@ -37,44 +26,11 @@ class Training:
     """A job on its way through the cluster; `node` is where it runs, `fault` why it was given up."""
 
     job: Job
-    updates: Any = None
+    call: Call | None = None
     node: str = ""
     tries: int = 0
     fault: str = ""
     held: ExitStack = field(default_factory=ExitStack)
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Cores and GPUs (also parts of one) of each training."""
-
-    cpus: float = 1
-    gpus: float = 0
-
-
-@contextmanager
-def connected(address: str) -> Iterator[None]:
-    """A connection to the cluster at `address`, whose nodes get this package's code; raises MienError."""
-    root = Path(mien.__file__).parent
-    environment = {
-        "py_modules": [str(root)],
-        "excludes": [f"{name}/" for name in LEFT_OUT],
-        "env_vars": {name: os.environ[name] for name in ("KERAS_BACKEND", "JAX_PLATFORMS") if name in os.environ},
-    }
-    try:
-        if address != "auto":  # Ray would wait for a cluster that is not there for minutes
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise MienError(
-            f"No Ray cluster answers at {address!r} ({str(error).splitlines()[0]}). Start one with `ray start --head` "
-            "and name its address: RAY_ADDRESS or --cluster."
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def run(folder: Path, names: Sequence[str], needs: Needs, say: Callable[[str], None], watch: Watch) -> list[Training]:
@@ -85,22 +41,16 @@ def run(folder: Path, names: Sequence[str], needs: Needs, say: Callable[[str], N
     """
     wanted = [job for job in jobs.read_all(folder) if not names or job.name in names]
     trainings = [Training(job) for job in wanted if not job.finished]
-    remote = ray.remote(node.train).options(
-        num_cpus=needs.cpus,
-        num_gpus=needs.gpus,
-        num_returns="streaming",
-        max_retries=0,  # a retry by Ray would begin anew; `_start` carries on
-        _generator_backpressure_num_objects=AHEAD,
-    )
-    faces = ray.put((folder / FACES).read_bytes())
+    faces, short = connection.put((folder / FACES).read_bytes()), connection.Shortage(needs, say)
     try:
         while any(not training.job.finished and not training.fault for training in trainings):
             for training in trainings:
                 if _is_ready(training, trainings):
-                    _start(training, remote, faces)
-            running = {training.updates: training for training in trainings if training.updates}
-            for updates in ray.wait(list(running), timeout=1)[0] if running else ():
-                _receive(running[updates], say)
+                    _start(training, needs, faces)
+            running = {training.call: training for training in trainings if training.call}
+            for call in connection.with_updates(list(running), 1):
+                _receive(running[call], call, say)
+            short.look()
             watch(trainings)
     finally:
         for training in trainings:
@@ -110,7 +60,7 @@ def run(folder: Path, names: Sequence[str], needs: Needs, say: Callable[[str], N
 
 def _is_ready(training: Training, all_of_them: Sequence[Training]) -> bool:
     job, folder = training.job, training.job.folder.parent
-    if training.updates or training.fault or job.finished:
+    if training.call or training.fault or job.finished:
         return False
     missing = [name for name in job.teachers if not (folder / name / jobs.WEIGHTS).exists()]
     coming = {other.job.name for other in all_of_them if not other.fault}
@@ -119,7 +69,7 @@ def _is_ready(training: Training, all_of_them: Sequence[Training]) -> bool:
     return not missing and not training.fault
 
 
-def _start(training: Training, remote: Any, faces: Any) -> None:
+def _start(training: Training, needs: Needs, faces: Any) -> None:
     """Give the training, with what is kept of it, to the cluster; Ray chooses the node."""
     job, folder = training.job, training.job.folder.parent
     if training.tries == TRIES:
@@ -132,27 +82,27 @@ def _start(training: Training, remote: Any, faces: Any) -> None:
     paths = [path for name in (job.name, *job.teachers) for path in (folder / name).iterdir() if _travels(path)]
     given = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in paths}
     training.tries += 1
-    training.updates = remote.remote(job.name, given, faces)
+    training.call = Call(job.name, given, faces, needs)
 
 
 def _travels(path: Path) -> bool:
     return path.is_file() and (path.name in {PLAN, STATE, jobs.WEIGHTS} or path.name.startswith(("last-", "best-")))
 
 
-def _receive(training: Training, say: Callable[[str], None]) -> None:
+def _receive(training: Training, call: Call, say: Callable[[str], None]) -> None:
     try:
-        update: node.Update = ray.get(next(training.updates))
-    except StopIteration:
+        update = call.receive()
+    except MienError as error:
+        training.fault = str(error)
+        _stop(training)
+        return
+    except NodeLostError as error:
+        say(f"{training.job.name} lost {training.node or 'its node'} ({error}), and goes on elsewhere")
+        _stop(training)
+        return
+    if not update:
         if not training.job.finished:
             training.fault = training.fault or "it ended before it was finished"
-        _stop(training)
-        return
-    except ray.exceptions.RayTaskError as error:  # raised by the training itself
-        training.fault = str(error.cause or error).splitlines()[-1]
-        _stop(training)
-        return
-    except ray.exceptions.RayError as error:
-        say(f"{training.job.name} lost {training.node or 'its node'} ({type(error).__name__}), and goes on elsewhere")
         _stop(training)
         return
     _keep(training.job.folder, update)
@@ -175,8 +125,8 @@ def _fill(content: bytes, path: Path) -> None:
 
 
 def _stop(training: Training) -> None:
-    if training.updates:
-        ray.cancel(training.updates, force=True)
-    training.updates, training.node = None, ""
+    if training.call:
+        training.call.cancel()
+    training.call, training.node = None, ""
     training.held.close()
     training.held = ExitStack()

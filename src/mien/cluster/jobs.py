@@ -30,6 +30,7 @@ class Home:
 
     prepared: Path = Path("data/prepared")
     tuned: Path = Path("reports/tune")
+    studies: Path = Path("reports/study")
     models: Path = Path("models")
     checkpoints: Path = Path("checkpoints")
 

@@ -1,15 +1,18 @@
-"""What a node of a cluster does with one training; Keras, NumPy and PyYAML are all that it needs there."""
+"""What a node of a cluster does with one training or trial; Keras, NumPy and PyYAML are all that it needs there."""
 
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Full, Queue
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Event, Thread
 
 from mien.learning import jobs
 from mien.learning.worker import Worker
+
+LOOK = 0.5
+"""Seconds after which a thread that waits for another looks whether the call was cancelled."""
 
 Files = Mapping[str, bytes]
 """Contents by path inside a folder of jobs."""
@@ -17,7 +20,10 @@ Files = Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class Update:
-    """What a training's folder has become: `files` are new or changed, `names` all that are there now."""
+    """What a training's folder has become: `files` are new or changed, `names` all that are there now.
+
+    Of a trial only state.json travels, which holds its scores.
+    """
 
     line: str
     files: Files
@@ -25,38 +31,76 @@ class Update:
     node: str
 
 
+class _CancelledError(Exception):
+    """Nobody waits for the training any more."""
+
+
+Sent = Queue[Update | BaseException | None]
+
+
 def train(name: str, given: Files, faces: bytes) -> Iterator[Update]:
     """Train the job `name` of a folder with the files `given` and those faces; an update for each epoch and the end.
 
-    `given` holds the job's own folder, with the checkpoint to carry on from, and those of its teachers.
+    `given` holds the job's own folder, with the checkpoint to carry on from, and those of its teachers. A call that is
+    cancelled ends after the epoch that is being trained.
     """
     with TemporaryDirectory(prefix="mien-") as root:
-        folder = Path(root)
+        folder, cancelled, updates = Path(root), Event(), Sent(maxsize=1)
         for path, content in {**given, jobs.FACES: faces}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
-        updates: Queue[Update | BaseException | None] = Queue(maxsize=1)
         # A thread, because the training calls back and a generator is called.
-        Thread(target=_work, args=(folder, name, updates), daemon=True).start()
-        while (update := updates.get()) is not None:
-            if isinstance(update, BaseException):
-                raise update
-            yield update
+        thread = Thread(target=_work, args=(folder, name, updates, cancelled), daemon=True)
+        thread.start()
+        try:
+            while (update := _get(updates)) is not None:
+                if isinstance(update, BaseException):
+                    raise update
+                yield update
+        finally:
+            cancelled.set()
+            thread.join()
 
 
-def _work(folder: Path, name: str, updates: "Queue[Update | BaseException | None]") -> None:
-    known = {path.name: path.stat().st_mtime_ns for path in (folder / name).iterdir()}
+def _get(updates: Sent) -> Update | BaseException | None:
+    while True:  # a cancellation reaches a thread between two calls alone
+        try:
+            return updates.get(timeout=LOOK)
+        except Empty:
+            continue
+
+
+def _work(folder: Path, name: str, updates: Sent, cancelled: Event) -> None:
+    known = _times(folder / name)
+    whole = jobs.read(folder / name).trial is None
+
+    def put(update: Update | BaseException | None) -> None:
+        while not cancelled.is_set():
+            try:
+                updates.put(update, timeout=LOOK)
+            except Full:
+                continue
+            return
+        raise _CancelledError
 
     def say(line: str) -> None:
         """Called by the worker once an epoch is on disk, and before the next one begins."""
-        found = {path.name: path.stat().st_mtime_ns for path in (folder / name).iterdir()}
-        changed = {each: (folder / name / each).read_bytes() for each, time in found.items() if known.get(each) != time}
+        found = _times(folder / name)
+        changed = [each for each, time in found.items() if known.get(each) != time and (whole or each == jobs.STATE)]
         known.clear()
         known.update(found)
-        updates.put(Update(line, changed, frozenset(found), socket.gethostname()))
+        files = {each: (folder / name / each).read_bytes() for each in changed}
+        put(Update(line, files, frozenset(found), socket.gethostname()))
 
     try:
-        Worker(folder, frozenset({name}), say=say).run()
-    except BaseException as error:
-        updates.put(error)
-    updates.put(None)
+        try:
+            Worker(folder, frozenset({name}), say=say).run()
+        except Exception as error:
+            put(error)
+        put(None)
+    except _CancelledError:
+        pass
+
+
+def _times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}

@@ -3,7 +3,7 @@
 JOBS/faces.npz              the faces of all trainings, lossless
 JOBS/<name>/plan.json       architecture, recipe, seed, teachers, commit of the code, digest of the faces
 JOBS/<name>/state.json      epochs, history, times, machine; beside it the checkpoints while it is trained
-JOBS/<name>/weights.npz     the best epoch's weights: the training is finished
+JOBS/<name>/weights.npz     the best epoch's weights: the training is finished; of a trial, whose score counts, none
 """
 
 import dataclasses
@@ -38,8 +38,18 @@ Faces = tuple[Split, Split]
 
 
 @dataclass(frozen=True)
+class SearchTrial:
+    """The trial of a search that a job trains: its family, study and number, and the values that it tries."""
+
+    family: str
+    study: str
+    number: int
+    values: Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
 class Job:
-    """One training of a folder; `teachers` lists the names that `distil` names, each once."""
+    """One training of a folder, or trial of a search; `teachers` lists the names that `distil` names, each once."""
 
     folder: Path
     architecture: Architecture
@@ -48,10 +58,11 @@ class Job:
     data: str
     commit: str
     distil: DistillationRecipe | None = None
+    trial: SearchTrial | None = None
 
     @property
     def name(self) -> str:
-        """The family."""
+        """The family; of a trial, its family and number."""
         return self.folder.name
 
     @property
@@ -131,6 +142,7 @@ def read(folder: Path) -> Job:
             "architecture": build(Architecture, content["architecture"], "architecture"),
             "recipe": build(Training, content["recipe"], "recipe"),
             "distil": build(DistillationRecipe, content["distil"], "distil") if content["distil"] else None,
+            "trial": build(SearchTrial, content["trial"], "trial") if content.get("trial") else None,
         }
         return Job(folder, **{**content, **parts})
     except (KeyError, TypeError) as error:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -10,6 +11,7 @@ import optuna
 from mien.config.params import Dimension, Tune
 from mien.errors import MienError
 from mien.learning import studies
+from mien.learning.slots import InTurn, Runner, SideBySide, Slots, StoppedError
 
 Pruned = optuna.TrialPruned
 
@@ -20,6 +22,10 @@ NOTHING: dict[str, Any] = {"best": {"value": None, "params": {}}, "trials": []}
 """Result of a search with an empty search space."""
 
 
+class LostError(Exception):
+    """The machine that trained a trial is gone: its values are tried again."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One trial: its number, the values it was given (dotted keys), and where it reports its progress."""
@@ -28,6 +34,12 @@ class Trial:
     values: Mapping[str, Any]
     optuna_trial: optuna.Trial
     study: studies.Study
+    runner: Runner
+
+    def check(self) -> None:
+        """Raise StoppedError where the search is being ended."""
+        if self.runner.stopped:
+            raise StoppedError
 
     def should_prune(self, step: int, score: float) -> bool:
         """Report a score after `step` epochs to Optuna; true if the trial should be pruned (raise Pruned)."""
@@ -49,18 +61,21 @@ def search(
     objective: Objective,
     budget: Tune,
     seed: int,
+    slots: Slots | None = None,
 ) -> dict[str, Any]:
     """Maximise `objective` over `space` until the budget is spent; a study of the same name is resumed.
 
     The budget counts the trials of all processes that work on the study. The first trial takes the values of `start`
-    that the space holds, so that a search never ends below the recipe it began with. Returns `best` (value and params;
-    both empty where no trial finished) and `trials`.
+    that the space holds, so that a search never ends below the recipe it began with. With `slots`, trials run side by
+    side in threads. Returns `best` (value and params; both empty where no trial finished) and `trials`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     held = {key: value for key, value in start.items() if _holds(space[key], value)}
     study = studies.Study(name, budget, seed, held)
-    while trial := study.next_trial():
-        _try(study, trial, space, objective)
+    with SideBySide(slots) if slots else InTurn() as runner:
+        while taken := study.next_trial(runner):
+            trial = Trial(taken.number, _values(study, taken, space), taken, study, runner)
+            runner.start(partial(_try, trial, objective))
     return study.patiently(lambda: _summary(study))
 
 
@@ -83,17 +98,30 @@ def importances(name: str, budget: Tune, seed: int) -> dict[str, float]:
     return {key: round(float(share), 4) for key, share in found.items()}
 
 
-def _try(study: studies.Study, trial: optuna.Trial, space: Mapping[str, Dimension], objective: Objective) -> None:
-    with study.heartbeat(trial):
+def _values(study: studies.Study, trial: optuna.Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """Draw a trial's values, here and not beside other trials: the sampler's random state is one."""
+    try:
+        return study.patiently(lambda: _suggest(trial, space))
+    except BaseException:
+        study.interrupt(trial)
+        raise
+
+
+def _try(trial: Trial, objective: Objective) -> None:
+    study = trial.study
+    with study.heartbeat(trial.optuna_trial):
         try:
-            values = study.patiently(lambda: _suggest(trial, space))
-            score: float | None = objective(Trial(trial.number, values, trial, study))
+            score: float | None = objective(trial)
         except Pruned:
             score = None
+        except LostError as error:
+            print(f"{study.name} trial {trial.number}: {error}; its values are tried again", flush=True)
+            study.fail(trial.optuna_trial)
+            return
         except BaseException:  # Ctrl-C, too
-            study.interrupt(trial)
+            study.interrupt(trial.optuna_trial)
             raise
-    study.tell(trial, score)
+    study.tell(trial.optuna_trial, score)
 
 
 def _holds(dimension: Dimension, value: Any) -> bool:

@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import psutil
 from mien import servers
 from mien.config.params import Tune
 from mien.errors import MienError
+from mien.learning.slots import Runner
 
 STORAGE_VARIABLE = "OPTUNA_STORAGE"
 
@@ -45,6 +45,7 @@ class Study:
 
     def __init__(self, name: str, budget: Tune, seed: int, start: dict[str, Any]) -> None:
         """Open the study; a new one begins with the values `start`."""
+        self.name = name
         self._address, self._budget, self._seed = address(budget), budget, seed
         with one_at_a_time(budget, "study"):
             self._storage = open_storage(self._address)
@@ -63,20 +64,28 @@ class Study:
         """The trials of all processes; with `states`, those in one of them."""
         return self._study.get_trials(deepcopy=False, states=states or None)
 
-    def next_trial(self) -> optuna.Trial | None:
-        """The next trial; None once the budget is spent and no process works on a trial any more.
+    def next_trial(self, runner: Runner) -> optuna.Trial | None:
+        """The next trial; None once the budget is spent and nobody works on a trial any more.
 
-        It waits for the trials of other processes, because one that is lost is tried again here.
+        It waits for a place of the runner, and in the end for the trials of others, because one that is lost is tried
+        again here.
         """
         waited = False
         while True:
-            trial, others = self.patiently(self._claim)
-            if trial or not others:
+            runner.take()
+            trial, running = None, 0
+            try:
+                trial, running = self.patiently(self._claim)
+            finally:
+                if not trial:
+                    runner.leave()
+            if trial or not running:
                 return trial
-            if not waited:
+            others = running - runner.running
+            if others > 0 and not waited:
                 print(f"waiting for {others} trials of other processes", flush=True)
-            waited = True
-            time.sleep(POLL)
+                waited = True
+            runner.wait(POLL)
 
     def tell(self, trial: optuna.Trial, score: float | None) -> None:
         """Finish a trial with its score; without one it was pruned."""
@@ -87,7 +96,11 @@ class Study:
     def interrupt(self, trial: optuna.Trial) -> None:
         """Mark a trial as failed, its values to be tried again; if the database is gone, others will notice later."""
         with suppress(MienError), _answering(self._address):
-            self._retry([one for one in self.trials(RUNNING) if one.number == trial.number])
+            self._retry_one(trial)
+
+    def fail(self, trial: optuna.Trial) -> None:
+        """Mark a trial as failed, its values to be tried again."""
+        self.patiently(lambda: self._retry_one(trial))
 
     def patiently(self, act: Callable[[], Result]) -> Result:
         """The result of `act`, repeated while the database does not answer."""
@@ -160,6 +173,9 @@ class Study:
         machine, process = trial.user_attrs[WORKER]
         return bool(machine == _machine() and not _runs(process))
 
+    def _retry_one(self, trial: optuna.Trial) -> None:
+        self._retry([one for one in self.trials(RUNNING) if one.number == trial.number])
+
     def _retry(self, trials: list[optuna.trial.FrozenTrial]) -> None:
         for trial in trials:
             self._study.tell(trial.number, state=FAIL, skip_if_finished=True)
@@ -227,10 +243,14 @@ def _runs(process: int) -> bool:
         return False
 
 
+_FILTERS = threading.RLock()
+"""Python has one list of warning filters for all threads: who changes it holds this."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings that heartbeats are experimental, and that Optuna's own loop gives them."""
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
         yield

@@ -86,7 +86,20 @@ class Worker:
 
         self.say(f"{job.name}: {len(plan.training):,} faces, {plan.recipe.epochs} epochs")
         result = train(plan, job.folder, on_epoch, origin={"commit": job.commit})
-        self._finish(job, plan, in_float32(result, job.architecture))
+        if job.trial:
+            self._finish_trial(job)
+        else:
+            self._finish(job, plan, in_float32(result, job.architecture))
+        for path in (*job.folder.glob("last-*"), *job.folder.glob("best-*")):
+            path.unlink()
+
+    def _finish_trial(self, job: Job) -> None:
+        """Keep the scores alone."""
+        state = read_json(job.folder / jobs.STATE, made_by="python -m mien.learning")
+        job.finish((), state)
+        self.say(
+            f"{job.name} finished: macro-F1 {state['history']['val_macro_f1'][-1]:.4f} after {state['epoch']} epochs"
+        )
 
     def _finish(self, job: Job, plan: "Plan", result: "Result") -> None:
         """Write the weights, and then into the state what they are known by."""
@@ -101,8 +114,6 @@ class Worker:
             scored["validation_accuracy_float16"] = halved
         state = read_json(job.folder / jobs.STATE, made_by="python -m mien.learning")
         job.finish(weights, state | {"origin": state["origin"] | scored})
-        for path in (*job.folder.glob("last-*"), *job.folder.glob("best-*")):
-            path.unlink()
         drop = f", {scored['validation_accuracy_float16'] - scored['validation_accuracy']:+.4f}" if self.float16 else ""
         in_half = f" in float32{drop} in float16" if self.float16 else ""
         best = f"epoch {result.state.best} of {result.state.epoch}"

@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 import sys
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mien.evaluation import headline
 from mien.evaluation.metrics import accuracy, macro_f1, uar
 from mien.files import read_json, rounded, write_file, write_json
 from mien.inference.runtime import Runtime
+from mien.learning.training import hardware
 from mien.learning.training.checkpoints import State
 from mien.learning.training.cost import macs
 from mien.learning.training.distillation import Teachers
@@ -55,7 +55,7 @@ def run(
         result = in_float32(train(plan, checkpoints, telling, bar=sys.stdout.isatty()), architecture)
         if not resumed:
             telling.catch_up(result.state)
-        tracked.set_tags(_origin(result.state.origin))
+        tracked.set_tags(hardware.as_tags(result.state.origin))
         written = _write(result, plan, model)
         content = _report(family, plan, result, info, tracked.id) | written
         write_json(report, content)
@@ -92,14 +92,6 @@ class EpochLogger:
         for epoch, (ended, *values) in enumerate(zip(state.ended, *names.values(), strict=True), start=1):
             if epoch not in self.logged:
                 self.tracked.log_metrics(dict(zip(names, values, strict=True)), step=epoch, when=ended)
-
-
-def _origin(origin: Mapping[str, Any]) -> dict[str, str]:
-    """Tags that say where a training ran, which need not be this machine, and by which commit's code."""
-    gpus = ", ".join(origin["gpus"]) or "none"
-    machine = f"{origin['processor']}, {origin['cores']} cores, GPUs: {gpus}"
-    commit = {"trained.commit": origin["commit"]} if origin.get("commit") else {}
-    return {"backend": origin["backend"], "trained.hardware": machine, **commit}
 
 
 def _known_run(checkpoints: Path, plan: Plan) -> str | None:

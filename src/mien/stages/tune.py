@@ -1,11 +1,12 @@
 """Search one family's hyperparameters with short trainings; every trial is an MLflow run."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mien.config.params import Params
 from mien.data.dataset import read_info, read_split
@@ -16,24 +17,43 @@ from mien.learning.training import hardware
 from mien.registry import tracking
 
 if TYPE_CHECKING:
-    from mien.learning.training.loop import Plan
+    from mien.learning.slots import Slots
+    from mien.learning.training.loop import OnEpoch, Plan
 
 METRIC = "val_macro_f1"
 
 
-def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) -> None:
+Train = Callable[..., Mapping[str, Any]]
+"""Trains `plan` for a trial, with `on_epoch`, and returns the description of the machine."""
+
+
+class Elsewhere(Protocol):
+    """Other machines that train trials, as many at once as there are slots."""
+
+    slots: "Slots"
+
+    def train(self, trial: search.Trial, family: str, plan: "Plan", on_epoch: "OnEpoch") -> Mapping[str, Any]:
+        """Train the plan; returns the description of the machine. `on_epoch` may raise to end it."""
+
+
+def run(
+    family: str, prepared: Path, report: Path, plots: Path, params: Params, elsewhere: Elsewhere | None = None
+) -> None:
     """Write the best values found (dotted keys) and every trial to `report`; nothing to search takes no time.
 
-    Charts of the study go to the folder `plots`, and to its MLflow run; study.json holds the space and the trials.
+    Trials are trained in this process, or `elsewhere`. Charts of the study go to the folder `plots`, and to its MLflow
+    run; study.json holds the space and the trials.
     """
     space, info = params.family(family).search, read_info(prepared)
     if not space:
         write_json(report, {"family": family, "metric": METRIC, **search.NOTHING})
         write_json(plots / "study.json", {"study": None, "trials": 0, "importances": {}})
         return
-    hardware.start()
+    if not elsewhere:
+        hardware.start()
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
     plan = _plan(family, params, {}, splits)
+    train = partial(elsewhere.train, family=family) if elsewhere else _train
     # The name holds what makes scores comparable: a changed recipe or changed data begin a new study.
     study = f"{family}-{sha256(f'{plan.fingerprint}{space}'.encode()).hexdigest()[:12]}"
     with ExitStack() as runs:
@@ -51,9 +71,12 @@ def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) 
         def objective(trial: search.Trial) -> float:
             name, tags = f"{family} trial {trial.number}", {"family": family, "stage": "trial"}
             with tracking.run(tracking.EXPERIMENT, name, parent=parent.id, tags=tags) as child:
-                return _try(trial, _plan(family, params, trial.values, splits), child)
+                score = _try(trial, _plan(family, params, trial.values, splits), child, train)
+            print(f"{name}: {METRIC} {score:.3f} with {dict(trial.values)}", flush=True)
+            return score
 
-        found = search.search(study, space, _start(family, params), objective, params.tune, params.seed_of(family))
+        start, seed, slots = _start(family, params), params.seed_of(family), elsewhere.slots if elsewhere else None
+        found = search.search(study, space, start, objective, params.tune, seed, slots)
         parent.fail_children()
         if found["best"]["value"] is not None:
             parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
@@ -62,7 +85,7 @@ def run(family: str, prepared: Path, report: Path, plots: Path, params: Params) 
         # No run id, no date: a search that finds nothing new writes the same bytes, and nothing is trained anew.
         write_json(report, {"family": family, "metric": METRIC, **found})
         parent.log_artifact(report)
-        weights = search.importances(study, params.tune, params.seed_of(family))
+        weights = search.importances(study, params.tune, seed)
         result = {"study": study, "trials": len(found["trials"]), "importances": weights}
         write_json(plots / "study.json", result)
         draw(found["trials"], weights, family, plots)
@@ -87,10 +110,8 @@ def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
     return Plan.of(architecture, short, splits[0], splits[1], params.seed_of(family))
 
 
-def _try(trial: search.Trial, plan: "Plan", child: tracking.Run) -> float:
+def _try(trial: search.Trial, plan: "Plan", child: tracking.Run, train: Train) -> float:
     """Train shortly; the last epoch's score counts, because that is what a longer training builds on."""
-    from mien.learning.training.loop import train
-
     child.log_params(trial.values)
     scores = []
 
@@ -101,9 +122,15 @@ def _try(trial: search.Trial, plan: "Plan", child: tracking.Run) -> float:
             child.prune()
             raise search.Pruned
 
-    train(plan, on_epoch=on_epoch)
-    print(f"trial {trial.number}: {METRIC} {scores[-1]:.3f} with {dict(trial.values)}", flush=True)
+    child.set_tags(hardware.as_tags(train(trial, plan=plan, on_epoch=on_epoch)))
     return scores[-1]
+
+
+def _train(_: search.Trial, plan: "Plan", on_epoch: "OnEpoch") -> Mapping[str, Any]:
+    """Train a trial in this process."""
+    from mien.learning.training.loop import train
+
+    return train(plan, on_epoch=on_epoch).state.origin
 
 
 def _start(family: str, params: Params) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -142,6 +143,14 @@ def describe() -> dict[str, Any]:
         "keras": keras.__version__,
         "python": platform.python_version(),
     }
+
+
+def as_tags(origin: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of an MLflow run whose training ran where `origin` (`describe`, and maybe a commit) says."""
+    gpus = ", ".join(origin["gpus"]) or "none"
+    machine = f"{origin['processor']}, {origin['cores']} cores, GPUs: {gpus}"
+    commit = {"trained.commit": origin["commit"]} if origin.get("commit") else {}
+    return {"backend": origin["backend"], "trained.hardware": machine, **commit}
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -1,0 +1,120 @@
+"""Searches on a Ray cluster of real nodes: trials of several studies at once, and what dies is tried again."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mien.cli.cluster import search_all
+from mien.cluster.jobs import Home
+from mien.config.params import Params, Tune
+from mien.data.dataset import read_split
+from mien.registry import tracking
+from mien.registry.tracking.store import tracking_uri
+from mien.stages import tune
+
+pytest.importorskip("ray", reason="ray is not installed")
+connection: Any = pytest.importorskip("mien.cluster.connection")
+cluster_trials: Any = pytest.importorskip("mien.cluster.trials")
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+HOME = Home()
+
+
+@pytest.fixture
+def searched(small: Params) -> Params:
+    """A project of two tiny families that search, four trials of two epochs each; none is pruned."""
+    Path("reports/tune/cnn.json").unlink()
+    budget = Tune(trials=4, minutes=5, epochs=2, max_rows=140, startup_trials=9, storage="journal:optuna.log")
+    space = small.family("cnn").search
+    families = {name: dataclasses.replace(family, search=space) for name, family in small.families.items()}
+    return dataclasses.replace(small, tune=budget, families=families, students={})
+
+
+@contextmanager
+def elsewhere(cluster: Any, say: Callable[[str], None] = lambda _: None, cpus: float = 1) -> Iterator[Any]:
+    faces = read_split(HOME.prepared, "train"), read_split(HOME.prepared, "validation")
+    with connection.connected(cluster.address):
+        yield cluster_trials.Trials(faces, connection.Needs(cpus), say)
+
+
+def result(name: str) -> dict[str, Any]:
+    return dict(json.loads((HOME.tuned / f"{name}.json").read_text()))
+
+
+def states(name: str) -> list[str]:
+    return [trial["state"] for trial in result(name)["trials"]]
+
+
+def runs(stage: str, family: str) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri())
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    assert experiment is not None
+    wanted = f"tags.stage = '{stage}' and tags.family = '{family}'"
+    return list(client.search_runs([experiment.experiment_id], wanted))
+
+
+def assert_recorded(name: str, lost: int = 0) -> None:
+    """The budget is exact, each trial has its run, none seems to run, and lost values were tried again."""
+    assert states(name).count("complete") == 4
+    assert states(name).count("fail") == lost
+    (parent,) = runs("tune", name)
+    assert parent.info.status == "FINISHED"
+    children = runs("trial", name)
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    ended = sorted(child.info.status for child in children)
+    assert ended == ["FAILED"] * lost + ["FINISHED"] * 4
+    assert len({child.info.run_name for child in children}) == 4 + lost
+    values = [json.dumps(trial["params"]) for trial in result(name)["trials"]]
+    assert len(set(values)) == 4, "nothing is trained twice but what died"
+
+
+def workers() -> list[int]:
+    """Processes that train a trial now."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any("ray::train" in part for part in process.info["cmdline"] or ())
+    ]
+
+
+def test_trials_of_several_studies_run_at_once_and_are_recorded_as_at_home(cluster: Any, searched: Params) -> None:
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    most: list[int] = []
+    families: set[frozenset[str]] = set()
+    with elsewhere(cluster) as machines:
+        train = machines.train
+
+        def watched(trial: Any, family: str, plan: Any, on_epoch: Any) -> Any:
+            def seen(epoch: int, numbers: dict[str, float]) -> None:
+                most.append(len(machines.running))
+                families.add(frozenset(run.job.trial.family for run in machines.running))
+                on_epoch(epoch, numbers)
+
+            return train(trial, family, plan, seen)
+
+        machines.train = watched
+        assert search_all(["cnn", "wider"], searched, HOME, machines) == {}
+    assert max(most) == 2, "as many as the nodes hold"
+    assert frozenset({"cnn", "wider"}) in families
+    for name in ("cnn", "wider"):
+        assert_recorded(name)
+        for child in runs("trial", name):
+            assert child.data.tags["backend"] == os.environ.get("KERAS_BACKEND", "tensorflow")
+            assert child.data.params.keys() == searched.family(name).search.keys()
+    report = Path("reports/tune/cnn.json").read_bytes()
+    files = {path.name for path in Path("reports/study/cnn").iterdir()}
+    assert files == {"study.json", "history.png", "parallel_coordinates.png"}
+    # At home the budget is spent, and the same score comes from the same values.
+    tune.run("cnn", HOME.prepared, HOME.tuned / "cnn.json", HOME.studies / "cnn", searched)
+    assert (HOME.tuned / "cnn.json").read_bytes() == report
