@@ -199,11 +199,11 @@ def test_a_search_loses_the_trial_that_the_server_died_in_and_no_other(
     begun: list[int] = []
     attempt = tune._try
 
-    def counted(trial: Any, *rest: Any) -> float:
+    def counted(trial: Any, *rest: Any, prunes: bool) -> float:
         begun.append(trial.number)
         if trial.number == 1 and len(begun) == 2:
             line.cut()
-        return attempt(trial, *rest)
+        return attempt(trial, *rest, prunes=prunes)
 
     monkeypatch.setattr(tune, "_try", counted)
     with pytest.raises(MienError, match="No MLflow server answers"):

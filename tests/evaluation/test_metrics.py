@@ -207,6 +207,16 @@ def test_copies_of_a_face_are_drawn_together() -> None:
         metrics.bootstrap_difference(metrics.mean_macro_f1, labels, a[:-1], b)
 
 
+def test_rank_correlation_has_the_interval_of_bonett_and_wright() -> None:
+    a, b = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [2, 1, 4, 3, 6, 5, 8, 7, 10, 9]
+    rho, low, high = metrics.rank_correlation(a, b)
+    assert rho == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
+    half = 1.959964 * np.sqrt((1 + rho**2 / 2) / 7)
+    assert (low, high) == pytest.approx((np.tanh(np.arctanh(rho) - half), np.tanh(np.arctanh(rho) + half)))
+    assert metrics.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx((-1, -1, 1)), "three pairs tell no interval"
+    assert metrics.rank_correlation([1, 1, 1, 1], [1, 2, 3, 4]) == (0, -1, 1)
+
+
 def test_nothing_to_score_is_said_in_words() -> None:
     none = np.zeros(0, np.int64)
     with pytest.raises(MienError, match="no faces to score"):

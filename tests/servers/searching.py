@@ -28,7 +28,7 @@ def search_here(storage: str, trials: int, killed: int) -> dict[str, Any]:
         return 1 - abs(float(trial.values["x"]) - 0.3)
 
     budget = Tune(trials=trials, minutes=5, epochs=1, max_rows=0, startup_trials=100, storage=storage)
-    found = search.search("study", {"x": Dimension(low=0.0, high=1.0)}, {"x": 0.5}, objective, budget, 1)
+    found = search.search("study", {"x": Dimension(low=0.0, high=1.0)}, [{"x": 0.5}], objective, budget, 1)
     return {"ran": ran, **found}
 
 

@@ -144,11 +144,11 @@ def test_a_search_loses_nothing_while_the_database_is_away(
     attempt = tune._try
     begun: list[int] = []
 
-    def stopping(trial: Any, *rest: Any) -> float:
+    def stopping(trial: Any, *rest: Any, prunes: bool) -> float:
         begun.append(trial.number)
         if trial.number == 1:
             restart()
-        return attempt(trial, *rest)
+        return attempt(trial, *rest, prunes=prunes)
 
     monkeypatch.setattr(tune, "_try", stopping)
     tune.run("cnn", prepared, Path("cnn.json"), Path("study"), seeded(short, 9))

@@ -64,7 +64,7 @@ def test_processes_that_begin_together_on_an_empty_database_share_one_budget(emp
 
 def test_one_process_alone_draws_the_same_as_in_a_journal(empty: Callable[[], str], tmp_path: Path) -> None:
     results = [
-        search.search("study", SPACE, START, lambda trial: trial.values["x"], budget(storage), 1)
+        search.search("study", SPACE, [START], lambda trial: trial.values["x"], budget(storage), 1)
         for storage in (empty(), f"journal:{tmp_path / 'optuna.log'}")
     ]
     one, other = ([trial["params"] for trial in found["trials"]] for found in results)
@@ -102,7 +102,7 @@ def test_the_trial_of_a_lost_machine_is_tried_again_when_its_heartbeat_stays_out
     monkeypatch.setattr(studies, "LOST_AFTER", 3)
     monkeypatch.setattr(studies, "POLL", 0.5)
     started = time.monotonic()
-    found = search.search("study", SPACE, START, lambda trial: 0.5, budget(storage, trials=3), 1)
+    found = search.search("study", SPACE, [START], lambda trial: 0.5, budget(storage, trials=3), 1)
     assert time.monotonic() - started < 30
     assert [trial["state"] for trial in found["trials"]] == ["complete", "fail", "complete", "complete"]
     assert found["trials"][1]["params"] in [trial["params"] for trial in states(found, "complete")]
@@ -123,7 +123,7 @@ def test_a_trial_that_counts_as_lost_is_ended_by_the_process_that_was_cut_off(
             raise search.Pruned
         return 0.5
 
-    found = search.search("study", SPACE, START, objective, budget(storage, trials=2), 1)
+    found = search.search("study", SPACE, [START], objective, budget(storage, trials=2), 1)
     assert ran == [0, 1, 2]
     assert [trial["state"] for trial in found["trials"]] == ["fail", "complete", "complete"]
 
@@ -175,7 +175,7 @@ def test_a_search_outlives_a_restart_of_its_database(
             back(3)
         return float(trial.values["x"])
 
-    found = search.search("study", SPACE, START, objective, budget(storage, trials=4), 1)
+    found = search.search("study", SPACE, [START], objective, budget(storage, trials=4), 1)
     assert [trial["state"] for trial in found["trials"]] == ["complete"] * 4
     said = capsys.readouterr().err
     assert said.count("does not answer") + said.count("cannot be used") == 1
@@ -196,13 +196,13 @@ def test_a_database_that_stays_away_ends_the_search_with_one_sentence_and_loses_
 
     try:
         with pytest.raises(MienError, match="does not answer") as refused:
-            search.search("study", SPACE, START, objective, budget(storage, trials=3), 1)
+            search.search("study", SPACE, [START], objective, budget(storage, trials=3), 1)
     finally:
         postgres.start()
     assert_one_sentence(str(refused.value))
     # As if this process had ended with the error.
     monkeypatch.setattr(studies, "_runs", lambda process: False)
-    found = search.search("study", SPACE, START, lambda trial: trial.values["x"], budget(storage, trials=3), 1)
+    found = search.search("study", SPACE, [START], lambda trial: trial.values["x"], budget(storage, trials=3), 1)
     assert len(states(found, "complete")) == 3
     assert [trial["number"] for trial in states(found, "fail")] == [1]
 
@@ -233,6 +233,6 @@ def test_a_database_that_cannot_be_used_is_told_in_one_sentence(fault: str, told
     }[fault]
     started = time.monotonic()
     with pytest.raises(MienError, match=told) as refused:
-        search.search("study", SPACE, START, lambda trial: 0.5, budget(storage), 1)
+        search.search("study", SPACE, [START], lambda trial: 0.5, budget(storage), 1)
     assert time.monotonic() - started < 15
     assert_one_sentence(str(refused.value))

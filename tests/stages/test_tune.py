@@ -5,11 +5,16 @@ from typing import Any
 
 import pytest
 
+from mien.cli import stage_results
 from mien.config.params import Family, Params, Tune
 from mien.errors import MienError
+from mien.experiments.pipeline import checked, parameters
+from mien.learning import models, search
 from mien.registry import tracking
 from mien.registry.tracking.store import tracking_uri
 from mien.stages import tune
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -64,6 +69,38 @@ def test_the_study_is_drawn_and_kept_with_its_run(short: Params, prepared: Path,
     assert kept == {f"study/{name}" for name in names}
 
 
+def test_full_trainings_decide_where_they_are_asked_for(
+    short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In full, the lower learning rate is the better one, whatever the short trials say.
+    def score(trial: search.Trial, plan: Any, *_: Any, prunes: bool) -> float:
+        assert prunes == (plan.recipe.epochs == short.tune.epochs) == (len(plan.training) == short.tune.max_rows)
+        return float(plan.recipe.learning_rate) * (1 if prunes else -1)
+
+    monkeypatch.setattr(tune, "_try", score)
+    params = dataclasses.replace(short, tune=dataclasses.replace(short.tune, trials=6, confirm=3))
+    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", params)
+    report = json.loads((tmp_path / "cnn.json").read_text())
+    confirmed = report["confirmed"]
+    assert confirmed[0]["trial"] == 0, "the recipe is always among them"
+    assert len(confirmed) == 4
+    others = sorted((trial["value"] for trial in report["trials"][1:]), reverse=True)
+    assert [one["short"] for one in confirmed[1:]] == others[:3]
+    lowest = min(confirmed, key=lambda one: float(one["params"]["train.learning_rate"]))
+    assert report["best"]["params"] == lowest["params"]
+    assert report["rank_correlation"]["rho"] == pytest.approx(-1)
+    assert (
+        "chosen by 4 full trainings, which the short trials ranked with a correlation of -1.00"
+        in stage_results.tuned(tmp_path / "cnn.json")
+    )
+    assert (tmp_path / "study/proxy.png").stat().st_size > 1000
+    assert len(runs("full training")) == 4
+
+    tune.run("cnn", prepared, tmp_path / "again.json", tmp_path / "study", params)
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "cnn.json").read_bytes()
+    assert len(runs("full training")) == 4
+
+
 def test_a_pruned_trial_does_not_show_as_failed(
     short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +110,18 @@ def test_a_pruned_trial_does_not_show_as_failed(
     assert states == ["complete", "pruned"]
     assert sorted(child.data.tags.get("pruned", "") for child in runs("trial")) == ["", "true"]
     assert {child.info.status for child in runs("trial")} == {"FINISHED"}
+
+
+def test_the_searches_overlay_begins_with_each_recipe_and_draws_what_trainings_take(tmp_path: Path) -> None:
+    params = checked(parameters(ROOT / "params/search.yaml"))
+    models.check(params)
+    for name, family in params.families.items():
+        budget = dataclasses.replace(params.tune, trials=12, storage=f"journal:{tmp_path / name}.log")
+        start = tune._start(name, params)
+        found = search.search(name, family.search, [start], lambda trial: trial.number, budget, seed=1)
+        assert found["trials"][0]["params"] == start
+        for trial in found["trials"]:
+            assert params.training(name, trial["params"])
 
 
 def test_a_family_that_searches_nothing_is_not_tried(short: Params, prepared: Path, tmp_path: Path) -> None:

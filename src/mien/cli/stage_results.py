@@ -49,13 +49,15 @@ def tuned(report: Path) -> str:
     states = ", ".join(f"{n} {state}" for state, n in Counter(trial["state"] for trial in trials).items())
     if best["value"] is None:
         return "\n".join([f"{family}: none of {len(trials)} trials has a score ({states}). {following}"])
-    number = next(trial["number"] for trial in trials if trial["value"] == best["value"])
+    number = next(trial["number"] for trial in trials if trial["params"] == best["params"])
     values = ", ".join(f"{key}={_number(value)}" for key, value in best["params"].items())
-    start = f"; trial 0, the values of params.yaml: {trials[0]['value']:.3f}" if trials[0]["value"] else ""
+    recipe = next((one["full"] for one in content.get("confirmed", ()) if one["trial"] == 0), trials[0]["value"])
+    start = f"; trial 0, the values of params.yaml: {recipe:.3f}" if recipe else ""
     return "\n".join(
         [
             f"{family}: {len(trials)} trials ({states})",
             f"best macro-F1 {best['value']:.3f} in trial {number} with {values}{start}",
+            *_full_trainings(content),
             following,
         ]
     )
@@ -130,6 +132,18 @@ def packaged(report: Path, champion: Path) -> str:
             f"Next: make serve (or bentoml serve {content['tag']}); mien predict photo.jpg",
         ]
     )
+
+
+def _full_trainings(content: Mapping[str, Any]) -> list[str]:
+    """Whether full trainings chose, and how the short trials had ranked them."""
+    if "confirmed" not in content:
+        return []
+    ranked = content["rank_correlation"]
+    low, high = ranked["interval"]
+    return [
+        f"chosen by {ranked['n']} full trainings, which the short trials ranked with a correlation of "
+        f"{ranked['rho']:.2f} (95 % interval {low:.2f} to {high:.2f})"
+    ]
 
 
 def _macro_f1(validation: Mapping[str, Any]) -> str:

@@ -161,7 +161,10 @@ class Family:
 
 @dataclass(frozen=True)
 class Tune:
-    """The budget of one Optuna study, over all processes: `trials`, or `minutes` of trials, whichever is first."""
+    """The budget of one Optuna study, over all processes: `trials`, or `minutes` of trials, whichever is first.
+
+    So many of the best settings as `confirm` are then trained in full beside the recipe, and the best of these wins.
+    """
 
     trials: Annotated[int, between(0)]
     minutes: Annotated[float, between(0)]
@@ -169,6 +172,7 @@ class Tune:
     max_rows: Annotated[int, between(0)]
     startup_trials: Annotated[int, between(0)]
     storage: str
+    confirm: Annotated[int, between(0)] = 0
 
 
 @dataclass(frozen=True)

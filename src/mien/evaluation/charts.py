@@ -289,6 +289,22 @@ def parallel_coordinates(trials: Sequence[Mapping[str, Any]], path: Path, note: 
         _save(figure, path, "What was tried, and how it scored", note)
 
 
+def proxy(confirmed: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> None:
+    """Scores of short trials against those of full trainings with the same values; the recipe, trial 0, stands out."""
+    with _style():
+        figure = _figure(5.5, 5)
+        axes = figure.subplots()
+        for one in confirmed:
+            recipe = one["trial"] == 0
+            axes.scatter(one["short"], one["full"], 55, color=COLOURS[1 if recipe else 0], zorder=3)
+            text = "recipe" if recipe else str(one["trial"])
+            axes.annotate(text, (one["short"], one["full"]), (6, 4), textcoords="offset points", color=MUTED)
+        axes.set(xlabel="score of the short trial", ylabel="score of the full training")
+        axes.margins(0.15)
+        axes.grid(visible=True)
+        _save(figure, path, "Do short trials predict?", note)
+
+
 def importances(weights: Mapping[str, float], path: Path, note: str = "") -> None:
     """Share of the scores' variance that each searched value explains."""
     names = sorted(weights, key=lambda name: weights[name])

@@ -1,6 +1,6 @@
 """Scores of a classifier: pure functions of labels `(n,)`, predicted labels `(n,)` and probabilities `(n, 7)`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -218,6 +218,23 @@ def discordant(labels: Labels, a: Labels, b: Labels) -> tuple[int, int]:
     _check(labels, a)
     _check(labels, b)
     return int(np.sum((a == labels) & (b != labels))), int(np.sum((b == labels) & (a != labels)))
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Spearman's rank correlation and its interval (Bonett & Wright 2000).
+
+    The interval is (-1, 1) for fewer than four pairs; all is 0, -1, 1 where one side is constant.
+    """
+    from scipy.stats import spearmanr
+
+    if len(set(a)) < 2 or len(set(b)) < 2:  # noqa: PLR2004 (a constant has no order)
+        return 0.0, -1.0, 1.0
+    rho = float(spearmanr(a, b).statistic)
+    if len(a) < 4:  # noqa: PLR2004 (the error has n - 3 below the line)
+        return rho, -1.0, 1.0
+    half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt((1 + rho**2 / 2) / (len(a) - 3))
+    middle = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
+    return rho, float(np.tanh(middle - half)), float(np.tanh(middle + half))
 
 
 def _of_labels(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
-"""Hyperparameter search with Optuna: seeded TPE, median pruning, resumable after a kill, on any number of machines."""
+"""Hyperparameter search with Optuna: TPE, successive halving, resumable after a kill, on any number of machines."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +57,7 @@ Objective = Callable[[Trial], float]
 def search(
     name: str,
     space: Mapping[str, Dimension],
-    start: Mapping[str, Any],
+    starts: Sequence[Mapping[str, Any]],
     objective: Objective,
     budget: Tune,
     seed: int,
@@ -65,12 +65,13 @@ def search(
 ) -> dict[str, Any]:
     """Maximise `objective` over `space` until the budget is spent; a study of the same name is resumed.
 
-    The budget counts the trials of all processes that work on the study. The first trial takes the values of `start`
-    that the space holds, so that a search never ends below the recipe it began with. With `slots`, trials run side by
-    side in threads. Returns `best` (value and params; both empty where no trial finished) and `trials`.
+    The budget counts the trials of all processes that work on the study. The first trials take the values of `starts`
+    that the space holds, so that a search never ends below the recipe it began with. With
+    `slots`, trials run side by side in threads. Returns `best` (value and params; both empty where no trial finished)
+    and `trials`.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    held = {key: value for key, value in start.items() if _holds(space[key], value)}
+    held = [{key: value for key, value in start.items() if _holds(space[key], value)} for start in starts]
     study = studies.Study(name, budget, seed, held)
     with SideBySide(slots) if slots else InTurn() as runner:
         while taken := study.next_trial(runner):

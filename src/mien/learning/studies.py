@@ -4,7 +4,7 @@ import os
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,8 +43,8 @@ Result = TypeVar("Result")
 class Study:
     """One study in a journal (one process at a time) or a database, opened or made."""
 
-    def __init__(self, name: str, budget: Tune, seed: int, start: dict[str, Any]) -> None:
-        """Open the study; a new one begins with the values `start`."""
+    def __init__(self, name: str, budget: Tune, seed: int, starts: Sequence[dict[str, Any]]) -> None:
+        """Open the study; a new one begins with the values of `starts`."""
         self.name = name
         self._address, self._budget, self._seed = address(budget), budget, seed
         with one_at_a_time(budget, "study"):
@@ -53,11 +53,13 @@ class Study:
                 self._study = optuna.create_study(
                     study_name=name, storage=self._storage, direction="maximize", load_if_exists=True
                 )
-                self._study.enqueue_trial(start, skip_if_exists=True)
+                for start in starts:
+                    self._study.enqueue_trial(start, skip_if_exists=True)
                 # A journal is used by one process at a time, so its running trials were killed.
                 if self._address.startswith("journal:"):
                     self._retry(self.trials(RUNNING))
-        self._study.pruner = optuna.pruners.MedianPruner(n_startup_trials=budget.startup_trials, n_warmup_steps=1)
+        # Half of the trials end half-way, none sooner: until the learning rate falls, scores say little of the end.
+        self._study.pruner = optuna.pruners.SuccessiveHalvingPruner(max(1, budget.epochs // 2), reduction_factor=2)
         self._seeded = False
 
     def trials(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:

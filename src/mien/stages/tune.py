@@ -1,6 +1,7 @@
 """Search one family's hyperparameters with short trainings; every trial is an MLflow run."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mien.config.params import Params
 from mien.data.dataset import read_info, read_split
 from mien.evaluation import charts
+from mien.evaluation.metrics import rank_correlation
 from mien.files import write_json
 from mien.learning import models, search
 from mien.learning.training import hardware
@@ -41,6 +43,7 @@ def run(
 ) -> None:
     """Write the best values found (dotted keys) and every trial to `report`; nothing to search takes no time.
 
+    Where `tune.confirm` asks for it, full trainings decide, and the report says how well the short trials ranked them.
     Trials are trained in this process, or `elsewhere`. Charts of the study go to the folder `plots`, and to its MLflow
     run; study.json holds the space and the trials.
     """
@@ -68,15 +71,22 @@ def run(
             parent = runs.enter_context(opening)
             parent.log_dataset(info["name"], info["digest"], len(plan.training))
 
-        def objective(trial: search.Trial) -> float:
-            name, tags = f"{family} trial {trial.number}", {"family": family, "stage": "trial"}
+        def objective(trial: search.Trial, stage: str = "trial") -> float:
+            name, tags = f"{family} {stage} {trial.number}", {"family": family, "stage": stage}
+            plan = _plan(family, params, trial.values, splits, full=stage != "trial")
             with tracking.run(tracking.EXPERIMENT, name, parent=parent.id, tags=tags) as child:
-                score = _try(trial, _plan(family, params, trial.values, splits), child, train)
+                score = _try(trial, plan, child, train, prunes=stage == "trial")
             print(f"{name}: {METRIC} {score:.3f} with {dict(trial.values)}", flush=True)
             return score
 
         start, seed, slots = _start(family, params), params.seed_of(family), elsewhere.slots if elsewhere else None
-        found = search.search(study, space, start, objective, params.tune, seed, slots)
+        found = search.search(study, space, [start], objective, params.tune, seed, slots)
+        if finalists := _finalists(found["trials"], params.tune.confirm):
+            values = [trial["params"] for trial in finalists]
+            budget = dataclasses.replace(params.tune, trials=len(values), minutes=math.inf)
+            in_full = partial(objective, stage="full training")
+            full = search.search(f"{study}-full", space, values, in_full, budget, seed, slots)
+            found |= _confirmed(finalists, full)
         parent.fail_children()
         if found["best"]["value"] is not None:
             parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
@@ -89,6 +99,10 @@ def run(
         result = {"study": study, "trials": len(found["trials"]), "importances": weights}
         write_json(plots / "study.json", result)
         draw(found["trials"], weights, family, plots)
+        if "confirmed" in found:
+            rho, (low, high) = found["rank_correlation"]["rho"], found["rank_correlation"]["interval"]
+            note = f"{family}, {METRIC}: rank correlation {rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
+            charts.proxy(found["confirmed"], plots / "proxy.png", note)
         parent.log_artifact(plots, "study")
 
 
@@ -102,23 +116,47 @@ def draw(trials: Sequence[Mapping[str, Any]], weights: Mapping[str, float], fami
         charts.importances(weights, plots / "importances.png", family)
 
 
-def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
+def _finalists(trials: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """The recipe's own trial and the `count` best others; none where none is asked for or has a score."""
+    finished = [trial for trial in trials if trial["state"] == "complete"]
+    if not (count and finished):
+        return []
+    others = sorted(finished[1:], key=lambda trial: -float(trial["value"]))
+    return [finished[0], *others[:count]]
+
+
+def _confirmed(finalists: Sequence[Mapping[str, Any]], full: Mapping[str, Any]) -> dict[str, Any]:
+    """The best full training as `best`, both scores of each setting, and how well the short ones ranked the full."""
+    known = [
+        {"trial": short["number"], "params": one["params"], "short": short["value"], "full": one["value"]}
+        for one in full["trials"]
+        for short in finalists
+        if one["state"] == "complete" and one["params"] == short["params"]
+    ]
+    rho, low, high = rank_correlation([one["short"] for one in known], [one["full"] for one in known])
+    correlation = {"rho": rho, "interval": [low, high], "n": len(known)}
+    return {"best": full["best"], "confirmed": known, "rank_correlation": correlation}
+
+
+def _plan(family: str, params: Params, values: Any, splits: Any, *, full: bool = False) -> "Plan":
     from mien.learning.training.loop import Plan
 
     architecture, recipe = params.training(family, values)
+    if full:
+        return Plan.of(architecture, recipe, splits[0], splits[1], params.seed_of(family))
     short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
     return Plan.of(architecture, short, splits[0], splits[1], params.seed_of(family))
 
 
-def _try(trial: search.Trial, plan: "Plan", child: tracking.Run, train: Train) -> float:
-    """Train shortly; the last epoch's score counts, because that is what a longer training builds on."""
+def _try(trial: search.Trial, plan: "Plan", child: tracking.Run, train: Train, *, prunes: bool) -> float:
+    """Train, shortly or in full; the last epoch's score counts, because the best one's is luck in part."""
     child.log_params(trial.values)
     scores = []
 
     def on_epoch(epoch: int, numbers: dict[str, float]) -> None:
         child.log_metrics(numbers, step=epoch)
         scores.append(numbers[METRIC])
-        if trial.should_prune(epoch, numbers[METRIC]):
+        if prunes and trial.should_prune(epoch, numbers[METRIC]):
             child.prune()
             raise search.Pruned
 
