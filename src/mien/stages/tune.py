@@ -1,10 +1,8 @@
 """Search one family's hyperparameters with short trainings; every trial is an MLflow run."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,15 +10,14 @@ from mien.config.params import Params
 from mien.data.dataset import read_info, read_split
 from mien.evaluation import charts
 from mien.files import write_json
-from mien.learning import models, search
+from mien.learning import family_search, search
+from mien.learning.family_search import METRIC
 from mien.learning.training import hardware
 from mien.registry import tracking
 
 if TYPE_CHECKING:
     from mien.learning.slots import Slots
     from mien.learning.training.loop import OnEpoch, Plan
-
-METRIC = "val_macro_f1"
 
 
 Train = Callable[..., Mapping[str, Any]]
@@ -52,30 +49,22 @@ def run(
     if not elsewhere:
         hardware.start()
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
-    plan = _plan(family, params, {}, splits)
     train = partial(elsewhere.train, family=family) if elsewhere else _train
-    # The name holds what makes scores comparable: a changed recipe or changed data begin a new study.
-    study = f"{family}-{sha256(f'{plan.fingerprint}{space}'.encode()).hexdigest()[:12]}"
+    study, seed = family_search.study(family, params, splits), params.seed_of(family)
     with ExitStack() as runs:
         # Machines that begin at the same moment share one run of the study.
         with search.one_at_a_time(params.tune):
-            opening = tracking.run(
-                tracking.EXPERIMENT,
-                f"tune {family}",
-                tags={"family": family, "stage": "tune", "study": study},
-                resume=tracking.run_with(tracking.EXPERIMENT, "study", study),
-            )
-            parent = runs.enter_context(opening)
-            parent.log_dataset(info["name"], info["digest"], len(plan.training))
+            parent = runs.enter_context(tracking.search_run(family, study))
+            rows = len(family_search.plan(family, params, {}, splits).training)
+            parent.log_dataset(info["name"], info["digest"], rows)
 
         def objective(trial: search.Trial) -> float:
-            name, tags = f"{family} trial {trial.number}", {"family": family, "stage": "trial"}
-            with tracking.run(tracking.EXPERIMENT, name, parent=parent.id, tags=tags) as child:
-                score = _try(trial, _plan(family, params, trial.values, splits), child, train)
-            print(f"{name}: {METRIC} {score:.3f} with {dict(trial.values)}", flush=True)
+            with tracking.trial_run(family, trial.number, parent) as child:
+                score = _try(trial, family_search.plan(family, params, trial.values, splits), child, train)
+            print(f"{family} trial {trial.number}: {METRIC} {score:.3f} with {dict(trial.values)}", flush=True)
             return score
 
-        start, seed, slots = _start(family, params), params.seed_of(family), elsewhere.slots if elsewhere else None
+        start, slots = family_search.start(family, params), elsewhere.slots if elsewhere else None
         found = search.search(study, space, start, objective, params.tune, seed, slots)
         parent.fail_children()
         if found["best"]["value"] is not None:
@@ -102,14 +91,6 @@ def draw(trials: Sequence[Mapping[str, Any]], weights: Mapping[str, float], fami
         charts.importances(weights, plots / "importances.png", family)
 
 
-def _plan(family: str, params: Params, values: Any, splits: Any) -> "Plan":
-    from mien.learning.training.loop import Plan
-
-    architecture, recipe = params.training(family, values)
-    short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
-    return Plan.of(architecture, short, splits[0], splits[1], params.seed_of(family))
-
-
 def _try(trial: search.Trial, plan: "Plan", child: tracking.Run, train: Train) -> float:
     """Train shortly; the last epoch's score counts, because that is what a longer training builds on."""
     child.log_params(trial.values)
@@ -131,17 +112,3 @@ def _train(_: search.Trial, plan: "Plan", on_epoch: "OnEpoch") -> Mapping[str, A
     from mien.learning.training.loop import train
 
     return train(plan, on_epoch=on_epoch).state.origin
-
-
-def _start(family: str, params: Params) -> dict[str, Any]:
-    """The values of the searched keys in params.yaml."""
-    architecture, recipe = params.training(family)
-    tree: Any = {"model": dataclasses.asdict(architecture), "train": dataclasses.asdict(recipe)}
-    tree["model"]["options"] = dataclasses.asdict(models.options(architecture.network, architecture.options))
-    values = {}
-    for key in params.family(family).search:
-        value = tree
-        for part in key.split("."):
-            value = value[part]
-        values[key] = value
-    return values
