@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from mien.cli.cluster import search_all
 from mien.cluster.jobs import Home
 from mien.config.params import Params, Tune
 from mien.data.dataset import read_split
+from mien.errors import MienError
 from mien.registry import tracking
 from mien.registry.tracking.store import tracking_uri
 from mien.stages import tune
@@ -118,3 +122,94 @@ def test_trials_of_several_studies_run_at_once_and_are_recorded_as_at_home(clust
     # At home the budget is spent, and the same score comes from the same values.
     tune.run("cnn", HOME.prepared, HOME.tuned / "cnn.json", HOME.studies / "cnn", searched)
     assert (HOME.tuned / "cnn.json").read_bytes() == report
+
+
+def test_a_pruned_trial_ends_and_its_process_takes_the_next(
+    cluster: Any, searched: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add_node(num_cpus=1)
+    monkeypatch.setattr("mien.learning.search.Trial.should_prune", lambda trial, step, score: trial.number in {1, 2})
+    seen: set[int] = set()
+    with elsewhere(cluster) as machines:
+        train = machines.train
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            try:
+                return train(*arguments, **named)
+            finally:
+                seen.update(workers())
+
+        machines.train = watched
+        assert search_all(["cnn"], searched, HOME, machines) == {}
+    assert states("cnn") == ["complete", "pruned", "pruned", "complete"]
+    assert {child.info.status for child in runs("trial", "cnn")} == {"FINISHED"}
+    pruned = [child for child in runs("trial", "cnn") if child.data.tags.get("pruned")]
+    assert [list(child.data.metrics) != [] for child in pruned] == [True, True]
+    assert len(seen) == 1, "one process, which has imported Keras once"
+
+
+@pytest.mark.parametrize("dies", ["worker", "node"])
+def test_the_trial_of_what_dies_is_tried_again_elsewhere(dies: str, cluster: Any, searched: Params) -> None:
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+    killed: list[int] = []
+    said: list[str] = []
+    with elsewhere(cluster, said.append) as machines:
+        train = machines.train
+
+        def watched(trial: Any, family: str, plan: Any, on_epoch: Any) -> Any:
+            def seen(epoch: int, numbers: dict[str, float]) -> None:
+                if not killed:
+                    killed.append(trial.number)
+                    # Of a node each process is ended, as where a machine loses its power.
+                    if dies == "node":
+                        cluster.remove_node(nodes[0], allow_graceful=False)
+                    else:
+                        os.kill(workers()[0], signal.SIGKILL)
+                on_epoch(epoch, numbers)
+
+            return train(trial, family, plan, seen)
+
+        machines.train = watched
+        assert search_all(["cnn", "wider"], searched, HOME, machines) == {}
+    lost = {name: states(name).count("fail") for name in ("cnn", "wider")}
+    assert sum(lost.values()) == 1
+    for name in ("cnn", "wider"):
+        assert_recorded(name, lost[name])
+
+
+def test_a_need_that_no_node_has_is_said_in_one_sentence(cluster: Any, searched: Params) -> None:
+    cluster.add_node(num_cpus=1)
+    said: list[str] = []
+    with elsewhere(cluster, said.append, cpus=2) as machines:
+        search = threading.Thread(target=search_all, args=(["cnn"], searched, HOME, machines))
+        search.start()
+        try:
+            end = time.monotonic() + 60
+            while not said and time.monotonic() < end:
+                time.sleep(0.1)
+        finally:
+            machines.slots.close()
+            search.join()
+    (sentence,) = said
+    assert sentence.startswith("No node has the 2 cores that each training asks for (--cpus, --gpus): ")
+    assert "has 0 cores" in sentence
+    assert "has 1 core." in sentence
+
+
+def test_values_that_a_node_refuses_end_their_search_alone(cluster: Any, searched: Params) -> None:
+    cluster.add_node(num_cpus=2)
+    with elsewhere(cluster) as machines:
+        train = machines.train
+
+        def broken(trial: Any, family: str, plan: Any, on_epoch: Any) -> Any:
+            network = "vgg19" if family == "cnn" else plan.architecture.network
+            other = dataclasses.replace(plan, architecture=dataclasses.replace(plan.architecture, network=network))
+            return train(trial, family, other, on_epoch)
+
+        machines.train = broken
+        failed = search_all(["cnn", "wider"], searched, HOME, machines)
+    assert failed.keys() == {"cnn"}
+    with pytest.raises(MienError, match=r"cnn-trial-\d: Unknown network 'vgg19'"):
+        raise failed["cnn"]
+    assert_recorded("wider")
+    assert {run.info.status for run in [*runs("tune", "cnn"), *runs("trial", "cnn")]} == {"FAILED"}

@@ -9,7 +9,7 @@ from mien.cli import stage_results
 from mien.config.params import Family, Params, Tune
 from mien.errors import MienError
 from mien.experiments.pipeline import checked, parameters
-from mien.learning import models, search
+from mien.learning import family_search, models, search
 from mien.registry import tracking
 from mien.registry.tracking.store import tracking_uri
 from mien.stages import tune
@@ -117,7 +117,7 @@ def test_the_searches_overlay_begins_with_each_recipe_and_draws_what_trainings_t
     models.check(params)
     for name, family in params.families.items():
         budget = dataclasses.replace(params.tune, trials=12, storage=f"journal:{tmp_path / name}.log")
-        start = tune._start(name, params)
+        start = family_search.start(name, params)
         found = search.search(name, family.search, [start], lambda trial: trial.number, budget, seed=1)
         assert found["trials"][0]["params"] == start
         for trial in found["trials"]:

@@ -31,22 +31,28 @@ def jobs() -> None:
 @jobs.command()
 @FOLDER
 @FAMILIES
+@click.option("--trials", type=click.IntRange(1), metavar="N", help="Write N trials of each FAMILY's search instead.")
 @click.pass_obj
-def write(params: Path, folder: Path, families: tuple[str, ...]) -> None:
+def write(params: Path, folder: Path, families: tuple[str, ...], trials: int | None) -> None:
     """Write the trainings of FAMILYs (all, if none is named) with faces and code to the folder JOBS."""
     loaded = load(params)
     models.check(loaded, families)
     from mien.cluster import jobs as portable
+    from mien.cluster import trial_jobs
     from mien.learning.training import hardware
 
     hardware.start()
-    made = portable.write(folder, families, loaded, portable.Home())
+    if trials:
+        searched = families or [name for name, family in loaded.families.items() if family.search]
+        made = trial_jobs.write(folder, searched, trials, loaded, portable.Home())
+    else:
+        made = portable.write(folder, families, loaded, portable.Home())
     for job in made:
         after = f", after {', '.join(job.teachers)}" if job.teachers else ""
         click.echo(f"{job.name:<20} {job.architecture.network}, {job.recipe.epochs} epochs{after}")
-    size = portable.size(folder) / 2**20
+    size, what = portable.size(folder) / 2**20, "trials" if trials else "trainings"
     click.echo(
-        f"{len(made)} trainings in {folder}, {size:.0f} MiB. Copy it to a machine with NumPy, Keras, PyYAML and a "
+        f"{len(made)} {what} in {folder}, {size:.0f} MiB. Copy it to a machine with NumPy, Keras, PyYAML and a "
         f"Keras backend, and there:\n  PYTHONPATH={folder.name}/{portable.CODE} python -m mien.learning {folder.name}\n"
         f"Then copy it back and: mien jobs take {folder}"
     )
@@ -148,19 +154,28 @@ def status(folder: Path) -> None:
 @FAMILIES
 @click.pass_obj
 def take(params: Path, folder: Path, families: tuple[str, ...]) -> None:
-    """Bring finished trainings of the folder JOBS home; `dvc repro` then records them without training.
+    """Bring finished trainings and trials of JOBS home; `dvc repro` then carries on from them.
 
-    A training by another plan, on other faces or with damaged weights is refused; what is here stays as it is.
+    One by another plan, on other faces or with damaged weights is refused; what is here stays as it is.
     """
     loaded = load(params)
+    from mien.cluster import jobs as portable
+    from mien.cluster import trial_jobs
     from mien.learning.training import hardware
 
     hardware.start()
-    bring_home(folder, families, loaded)
+    tried, refused = trial_jobs.take(folder, families, loaded, portable.Home())
+    for job in tried:
+        click.echo(f"{job.name}: its score is in the study")
+    for reason in refused:
+        print_error(reason)
+    bring_home(folder, families, loaded, failed=bool(refused), done=bool(tried))
 
 
-def bring_home(folder: Path, families: Sequence[str], params: Params, failed: bool = False) -> NoReturn:
-    """Take what is finished, and end with the exit code."""
+def bring_home(
+    folder: Path, families: Sequence[str], params: Params, failed: bool = False, done: bool = False
+) -> NoReturn:
+    """Take what is finished, and end with the exit code; `done` and `failed` tell of other work."""
     from mien.cluster import jobs as portable
 
     taken, refused = portable.take(folder, families, params, portable.Home())
@@ -168,8 +183,8 @@ def bring_home(folder: Path, families: Sequence[str], params: Params, failed: bo
         click.echo(f"{job.name}: taken to checkpoints/{job.name}")
     for reason in refused:
         print_error(reason)
-    if not taken and not refused and not failed:
+    if not (taken or refused or failed or done):
         raise MienError(f"Nothing in {folder} is finished. See how far it is: mien jobs status {folder}")
-    if taken:
+    if taken or done:
         click.echo("Next: dvc repro")
     sys.exit(bool(refused) or failed)

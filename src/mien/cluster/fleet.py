@@ -39,7 +39,7 @@ def run(folder: Path, names: Sequence[str], needs: Needs, say: Callable[[str], N
     `say` gets a line for each epoch, `watch` all trainings whenever something may have changed. Must be called inside
     `connected`.
     """
-    wanted = [job for job in jobs.read_all(folder) if not names or job.name in names]
+    wanted = [job for job in jobs.read_all(folder) if not job.trial and (not names or job.name in names)]
     trainings = [Training(job) for job in wanted if not job.finished]
     faces, short = connection.put((folder / FACES).read_bytes()), connection.Shortage(needs, say)
     try:

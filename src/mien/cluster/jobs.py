@@ -65,12 +65,17 @@ def write(folder: Path, names: Sequence[str], params: Params, home: Home) -> lis
         _give(home.job(folder, name, params, data), home.models / name / "model.keras")
     for job in made.values():
         job.write()
+    complete(folder, faces, home)
+    return [job for job in jobs.read_all(folder) if job.name in made]
+
+
+def complete(folder: Path, faces: Faces, home: Home) -> None:
+    """Write faces and code beside the jobs; raises MienError where the folder holds other faces."""
     if not (folder / FACES).exists():
         jobs.write_faces(folder, faces)
-    elif digest(jobs.read_faces(folder)) != data:
+    elif digest(jobs.read_faces(folder)) != digest(faces):
         raise MienError(f"{folder} holds other faces than {home.prepared}. Take another folder, or remove it.")
     write_file(folder / CODE, _zip_code)
-    return [job for job in jobs.read_all(folder) if job.name in made]
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def take(folder: Path, names: Sequence[str], params: Params, home: Home) -> tupl
     faces, taken, refused = home.faces(), list[Job](), list[str]()
     data = digest(faces)
     for job in jobs.read_all(folder):
-        if not job.finished or _is_given(job) or (names and job.name not in names):
+        if not job.finished or job.trial or _is_given(job) or (names and job.name not in names):
             continue
         try:
             _take(job, home.job(folder, job.name, params, data), faces, home.checkpoints / job.name)

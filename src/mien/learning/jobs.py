@@ -39,12 +39,16 @@ Faces = tuple[Split, Split]
 
 @dataclass(frozen=True)
 class SearchTrial:
-    """The trial of a search that a job trains: its family, study and number, and the values that it tries."""
+    """The trial of a search that a job trains: its family, study and number, and the values that it tries.
+
+    `job` is an id by which it counts once, however often it is brought home; none where the study waits for it.
+    """
 
     family: str
     study: str
     number: int
     values: Mapping[str, float | str]
+    job: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,9 @@ Pruned = optuna.TrialPruned
 
 ENOUGH = 5
 """Fewest finished trials for which importances are computed."""
+
+TAKEN = "job"
+"""Attribute of a trial that was trained as a job: the job's id."""
 
 NOTHING: dict[str, Any] = {"best": {"value": None, "params": {}}, "trials": []}
 """Result of a search with an empty search space."""
@@ -66,18 +70,67 @@ def search(
     """Maximise `objective` over `space` until the budget is spent; a study of the same name is resumed.
 
     The budget counts the trials of all processes that work on the study. The first trials take the values of `starts`
-    that the space holds, so that a search never ends below the recipe it began with. With
-    `slots`, trials run side by side in threads. Returns `best` (value and params; both empty where no trial finished)
-    and `trials`.
+    that the space holds, so that a search never ends below the recipe it began with. With `slots`, trials run side by
+    side in threads. Returns `best` (value and params; both empty where no trial finished) and `trials`.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    held = [{key: value for key, value in start.items() if _holds(space[key], value)} for start in starts]
-    study = studies.Study(name, budget, seed, held)
+    study = studies.Study(name, budget, seed, [_held(space, start) for start in starts])
     with SideBySide(slots) if slots else InTurn() as runner:
         while taken := study.next_trial(runner):
             trial = Trial(taken.number, _values(study, taken, space), taken, study, runner)
             runner.start(partial(_try, trial, objective))
     return study.patiently(lambda: _summary(study))
+
+
+def propose(
+    name: str,
+    space: Mapping[str, Dimension],
+    start: Mapping[str, Any],
+    away: Sequence[Mapping[str, Any]],
+    count: int,
+    budget: Tune,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Values for at most `count` more trials, as many as the budget allows, beside those that are `away`.
+
+    The study itself is left as it is: nothing waits for what is proposed until `record` brings a score.
+    """
+    known = [trial for trial in studies.trials(name, budget) if trial.state in {*studies.FINISHED, studies.RUNNING}]
+    draft = studies.opened(name, None)
+    draft.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=budget.startup_trials)
+    draft.add_trials(known)
+    for values in away:
+        _draft(draft, values, space)
+    draft.enqueue_trial(_held(space, start), skip_if_exists=True)
+    return [_suggest(draft.ask(), space) for _ in range(min(count, budget.trials - len(known) - len(away)))]
+
+
+def record(
+    name: str,
+    space: Mapping[str, Dimension],
+    values: Mapping[str, Any],
+    scores: Sequence[float],
+    seconds: float,
+    job: str,
+    budget: Tune,
+) -> int | None:
+    """Add a trial that was trained elsewhere; returns its number, None where the study has that job's already."""
+    draft = studies.opened(name, None)
+    trial = _draft(draft, values, space)
+    for step, score in enumerate(scores, start=1):
+        trial.report(score, step)
+    draft.tell(trial, scores[-1])
+    (frozen,) = draft.get_trials()
+    frozen.datetime_start = (frozen.datetime_complete or datetime.now()) - timedelta(seconds=seconds)
+    frozen.user_attrs[TAKEN] = job
+    return studies.add(name, frozen, TAKEN, budget)
+
+
+def _draft(draft: optuna.Study, values: Mapping[str, Any], space: Mapping[str, Dimension]) -> optuna.Trial:
+    """A running trial with these values."""
+    draft.enqueue_trial(dict(values))
+    trial = draft.ask()
+    _suggest(trial, space)
+    return trial
 
 
 def one_at_a_time(budget: Tune) -> AbstractContextManager[None]:
@@ -123,6 +176,10 @@ def _try(trial: Trial, objective: Objective) -> None:
             study.interrupt(trial.optuna_trial)
             raise
     study.tell(trial.optuna_trial, score)
+
+
+def _held(space: Mapping[str, Dimension], start: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in start.items() if _holds(space[key], value)}
 
 
 def _holds(dimension: Dimension, value: Any) -> bool:

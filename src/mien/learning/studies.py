@@ -50,9 +50,7 @@ class Study:
         with one_at_a_time(budget, "study"):
             self._storage = open_storage(self._address)
             with _answering(self._address):
-                self._study = optuna.create_study(
-                    study_name=name, storage=self._storage, direction="maximize", load_if_exists=True
-                )
+                self._study = opened(name, self._storage)
                 for start in starts:
                     self._study.enqueue_trial(start, skip_if_exists=True)
                 # A journal is used by one process at a time, so its running trials were killed.
@@ -187,6 +185,34 @@ class Study:
     def _beat(self, trial: optuna.Trial) -> None:
         if isinstance(self._storage, optuna.storages.RDBStorage):
             self._storage.record_heartbeat(trial._trial_id)
+
+
+def trials(name: str, budget: Tune) -> list[optuna.trial.FrozenTrial]:
+    """The trials of a study, which is made if there is none."""
+    with one_at_a_time(budget, "study"), _answering(address(budget)):
+        return opened(name, open_storage(address(budget))).get_trials()
+
+
+def add(name: str, trial: optuna.trial.FrozenTrial, unique: str, budget: Tune) -> int | None:
+    """Add a finished trial; returns its number, None where one has the same attribute `unique`."""
+    with one_at_a_time(budget, "study"), _answering(address(budget)):
+        study = opened(name, open_storage(address(budget)))
+        if _numbers(study, trial, unique):
+            return None
+        study.add_trial(trial)
+        return _numbers(study, trial, unique)[0]
+
+
+def _numbers(study: optuna.Study, trial: optuna.trial.FrozenTrial, unique: str) -> list[int]:
+    """Of the study's trials with the same attribute `unique`."""
+    known = study.get_trials(deepcopy=False)
+    return [one.number for one in known if one.user_attrs.get(unique) == trial.user_attrs[unique]]
+
+
+def opened(name: str, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
+    """A study in a storage, in memory where there is none."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
 
 
 def address(budget: Tune) -> str:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,15 +13,14 @@ from mien.data.dataset import read_info, read_split
 from mien.evaluation import charts
 from mien.evaluation.metrics import rank_correlation
 from mien.files import write_json
-from mien.learning import models, search
+from mien.learning import family_search, search
+from mien.learning.family_search import METRIC
 from mien.learning.training import hardware
 from mien.registry import tracking
 
 if TYPE_CHECKING:
     from mien.learning.slots import Slots
     from mien.learning.training.loop import OnEpoch, Plan
-
-METRIC = "val_macro_f1"
 
 
 Train = Callable[..., Mapping[str, Any]]
@@ -55,31 +53,23 @@ def run(
     if not elsewhere:
         hardware.start()
     splits = read_split(prepared, "train"), read_split(prepared, "validation")
-    plan = _plan(family, params, {}, splits)
     train = partial(elsewhere.train, family=family) if elsewhere else _train
-    # The name holds what makes scores comparable: a changed recipe or changed data begin a new study.
-    study = f"{family}-{sha256(f'{plan.fingerprint}{space}'.encode()).hexdigest()[:12]}"
+    study, seed = family_search.study(family, params, splits), params.seed_of(family)
     with ExitStack() as runs:
         # Machines that begin at the same moment share one run of the study.
         with search.one_at_a_time(params.tune):
-            opening = tracking.run(
-                tracking.EXPERIMENT,
-                f"tune {family}",
-                tags={"family": family, "stage": "tune", "study": study},
-                resume=tracking.run_with(tracking.EXPERIMENT, "study", study),
-            )
-            parent = runs.enter_context(opening)
-            parent.log_dataset(info["name"], info["digest"], len(plan.training))
+            parent = runs.enter_context(tracking.search_run(family, study))
+            rows = len(family_search.plan(family, params, {}, splits).training)
+            parent.log_dataset(info["name"], info["digest"], rows)
 
         def objective(trial: search.Trial, stage: str = "trial") -> float:
-            name, tags = f"{family} {stage} {trial.number}", {"family": family, "stage": stage}
-            plan = _plan(family, params, trial.values, splits, full=stage != "trial")
-            with tracking.run(tracking.EXPERIMENT, name, parent=parent.id, tags=tags) as child:
+            plan = family_search.plan(family, params, trial.values, splits, full=stage != "trial")
+            with tracking.trial_run(family, trial.number, parent, stage) as child:
                 score = _try(trial, plan, child, train, prunes=stage == "trial")
-            print(f"{name}: {METRIC} {score:.3f} with {dict(trial.values)}", flush=True)
+            print(f"{family} {stage} {trial.number}: {METRIC} {score:.3f} with {dict(trial.values)}", flush=True)
             return score
 
-        start, seed, slots = _start(family, params), params.seed_of(family), elsewhere.slots if elsewhere else None
+        start, slots = family_search.start(family, params), elsewhere.slots if elsewhere else None
         found = search.search(study, space, [start], objective, params.tune, seed, slots)
         if finalists := _finalists(found["trials"], params.tune.confirm):
             values = [trial["params"] for trial in finalists]
@@ -138,16 +128,6 @@ def _confirmed(finalists: Sequence[Mapping[str, Any]], full: Mapping[str, Any]) 
     return {"best": full["best"], "confirmed": known, "rank_correlation": correlation}
 
 
-def _plan(family: str, params: Params, values: Any, splits: Any, *, full: bool = False) -> "Plan":
-    from mien.learning.training.loop import Plan
-
-    architecture, recipe = params.training(family, values)
-    if full:
-        return Plan.of(architecture, recipe, splits[0], splits[1], params.seed_of(family))
-    short = dataclasses.replace(recipe, epochs=params.tune.epochs, restart=0, max_rows=params.tune.max_rows)
-    return Plan.of(architecture, short, splits[0], splits[1], params.seed_of(family))
-
-
 def _try(trial: search.Trial, plan: "Plan", child: tracking.Run, train: Train, *, prunes: bool) -> float:
     """Train, shortly or in full; the last epoch's score counts, because the best one's is luck in part."""
     child.log_params(trial.values)
@@ -169,17 +149,3 @@ def _train(_: search.Trial, plan: "Plan", on_epoch: "OnEpoch") -> Mapping[str, A
     from mien.learning.training.loop import train
 
     return train(plan, on_epoch=on_epoch).state.origin
-
-
-def _start(family: str, params: Params) -> dict[str, Any]:
-    """The values of the searched keys in params.yaml."""
-    architecture, recipe = params.training(family)
-    tree: Any = {"model": dataclasses.asdict(architecture), "train": dataclasses.asdict(recipe)}
-    tree["model"]["options"] = dataclasses.asdict(models.options(architecture.network, architecture.options))
-    values = {}
-    for key in params.family(family).search:
-        value = tree
-        for part in key.split("."):
-            value = value[part]
-        values[key] = value
-    return values

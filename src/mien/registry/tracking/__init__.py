@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,6 +169,18 @@ def run(
         raise
     servers.patiently(opened.send_unsent)
     servers.patiently(partial(_close, client, opened, "FINISHED"))
+
+
+def search_run(family: str, study: str) -> AbstractContextManager[Run]:
+    """The run of a study, reopened or new; processes that share the study call this one at a time."""
+    tags = {"family": family, "stage": "tune", "study": study}
+    return run(EXPERIMENT, f"tune {family}", tags=tags, resume=run_with(EXPERIMENT, "study", study))
+
+
+def trial_run(family: str, number: int, parent: Run, stage: str = "trial") -> AbstractContextManager[Run]:
+    """The run of a trial, nested in its study's."""
+    tags = {"family": family, "stage": stage}
+    return run(EXPERIMENT, f"{family} {stage} {number}", parent=parent.id, tags=tags)
 
 
 def run_with(experiment: str, key: str, value: str) -> str | None:
