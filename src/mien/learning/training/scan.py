@@ -1,5 +1,6 @@
 """An epoch on JAX as one compiled call: the faces stay on the device, where batches are gathered and augmented."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from keras import ops
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
 from mien.learning.training.batches import Batches
+from mien.learning.training.checkpoints import variables
 
 State = tuple[list[Any], ...]
 """Values of the trainable, the other and the optimiser's variables."""
@@ -30,19 +32,19 @@ class ScannedEpochs:
         # The old state's memory becomes the new one's.
         self._epoch = jax.jit(self._steps, donate_argnums=0)
 
-    def fit(self, batches: Batches) -> dict[str, float]:
-        """Train one epoch; returns the mean loss and accuracy of its batches."""
-        state = tuple([variable.value for variable in group] for group in self._variables())
+    def fit(self, batches: Batches, meanwhile: Callable[[], object] = lambda: None) -> dict[str, float]:
+        """Train one epoch; returns the mean loss and accuracy of its batches.
+
+        `meanwhile` is called while the device computes; the learner's variables have no values then.
+        """
+        state = tuple([variable.value for variable in group] for group in variables(self.learner))
         steps = (batches.rows, batches.mixes.astype(np.float32), batches.weights[batches.rows])
         state, (losses, accuracies) = self._epoch(state, self.faces, steps)
-        for group, values in zip(self._variables(), state, strict=True):
+        meanwhile()
+        for group, values in zip(variables(self.learner), state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
         return {"loss": float(np.mean(losses)), "accuracy": float(np.mean(accuracies))}
-
-    def _variables(self) -> tuple[list[Any], ...]:
-        learner = self.learner
-        return learner.trainable_variables, learner.non_trainable_variables, learner.optimizer.variables
 
     def _steps(self, state: State, faces: tuple[Any, Any], steps: tuple[Any, ...]) -> tuple[State, tuple[Any, Any]]:
         import jax
