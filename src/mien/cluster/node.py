@@ -48,7 +48,7 @@ def _work(folder: Path, name: str, updates: "Queue[Update | BaseException | None
     known = {path.name: path.stat().st_mtime_ns for path in (folder / name).iterdir()}
 
     def say(line: str) -> None:
-        """Called by the worker once an epoch is on disk, and before the next one begins."""
+        """Called by the worker once an epoch is on disk, and before another one is written."""
         found = {path.name: path.stat().st_mtime_ns for path in (folder / name).iterdir()}
         changed = {each: (folder / name / each).read_bytes() for each, time in found.items() if known.get(each) != time}
         known.clear()

@@ -575,21 +575,41 @@ def test_a_checkpoint_is_written_while_the_next_epoch_runs_and_outlives_its_end(
     assert run_script(CARRIED_ON, tmp_path, "4", **jax) == lost
 
 
-def test_two_devices_share_each_batch_on_jax_and_learn_what_one_learns(tmp_path: Path) -> None:
-    script = """
-import jax, keras, numpy as np
+SHARED = """
+import sys
+import numpy as np
+from dataclasses import replace
 from tests_training import NETWORK, RECIPE, faces
-from mien.learning.training import hardware
+from mien.learning.training import hardware, loop
 from mien.learning.training.loop import Plan, train
-made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
+
+hardware.scans = lambda size: sys.argv[2] == "scanned"
+made = Plan.of(NETWORK, replace(RECIPE, precision="float32", ema=0.9, balance="weights"), faces(170), faces(35, 1), 3)
 alone = train(made)
-hardware.gpus = lambda: ["cpu:0", "cpu:1"]
+hardware.gpus = lambda: ["cpu:0", "cpu:1", "cpu:2", "cpu:3"]
+shares, scanned = set(), loop.scanned
+
+def seen(*arguments):
+    epochs = scanned(*arguments)
+    epoch = epochs._epoch
+    epochs._epoch = lambda *given: shares.add(given[2][0].addressable_shards[0].data.shape) or epoch(*given)
+    return epochs
+
+loop.scanned = seen
 shared = train(made)
-pairs = zip(alone.network.get_weights(), shared.network.get_weights())
-print(len(shared.network.weights[0].value.sharding.device_set), max(abs(a - b).max() for a, b in pairs) < 1e-3)
+for name in ("loss", "val_loss"):
+    np.testing.assert_allclose(shared.state.history[name], alone.state.history[name], atol=1e-4, err_msg=name)
+print(len(shared.network.weights[0].value.sharding.device_set), *shares.pop() if shares else ())
 """
-    flags = "--xla_force_host_platform_device_count=2"
-    assert run_script(script, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", XLA_FLAGS=flags) == ["2", "True"]
+
+
+@pytest.mark.parametrize(("way", "share"), [("scanned", ["10", "4"]), ("stepwise", [])])
+def test_four_devices_share_each_batch_on_jax_and_learn_what_one_learns(
+    tmp_path: Path, way: str, share: list[str]
+) -> None:
+    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    flags = "--xla_force_host_platform_device_count=4"
+    assert run_script(SHARED, tmp_path, way, **jax, XLA_FLAGS=flags) == ["4", *share]
 
 
 def test_a_batch_that_the_gpus_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

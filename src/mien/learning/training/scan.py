@@ -20,15 +20,17 @@ class ScannedEpochs:
     """Trains `learner` as `learner.fit(batches)` does, without a round trip to the host at every step.
 
     Step by step, a small network leaves a GPU idle most of the time: the host cannot launch its kernels fast enough.
-    `lax.scan` runs all steps of an epoch on the device. The faces need 2.3 kB each of its memory. `loss` is a function
-    of targets `(b, 7)` and probabilities `(b, 7)` with one value a face, and `share` its part of the whole loss.
+    `lax.scan` runs all steps of an epoch on the device. The faces need 2.3 kB each of its memory. Several devices
+    share every batch, and the compiler adds up their gradients and statistics. `loss` is a function of targets
+    `(b, 7)` and probabilities `(b, 7)` with one value a face, and `share` its part of the whole loss.
     """
 
     def __init__(self, learner: keras.Model, split: Split, loss: keras.losses.Loss, share: float = 1.0) -> None:
         import jax
 
         self.learner, self.loss, self.share = learner, loss, share
-        self.faces = jax.device_put((split.images, split.labels.astype(np.int32)))
+        self.whole, self.divided = _placements()
+        self.faces = jax.device_put((split.images, split.labels.astype(np.int32)), self.whole)
         # The old state's memory becomes the new one's.
         self._epoch = jax.jit(self._steps, donate_argnums=0)
 
@@ -37,8 +39,11 @@ class ScannedEpochs:
 
         `meanwhile` is called while the device computes; the learner's variables have no values then.
         """
+        import jax
+
         state = tuple([variable.value for variable in group] for group in variables(self.learner))
-        steps = (batches.rows, batches.mixes.astype(np.float32), batches.weights[batches.rows])
+        rows, weights = jax.device_put((batches.rows, batches.weights[batches.rows]), self.divided)
+        steps = (rows, jax.device_put(batches.mixes.astype(np.float32), self.whole), weights)
         state, (losses, accuracies) = self._epoch(state, self.faces, steps)
         meanwhile()
         for group, values in zip(variables(self.learner), state, strict=True):
@@ -74,3 +79,16 @@ class ScannedEpochs:
         )
         labels = self.share * ops.mean(self.loss(targets, answers) * weights)
         return labels + sum(added), (answers, others)
+
+
+def _placements() -> tuple[Any, Any]:
+    """Where the training's devices keep what each needs whole, and arrays `(steps, b)`, of which each has its share."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None, None
+    import jax
+
+    placing: Any = jax.sharding  # not annotated
+    mesh = distribution.device_mesh.backend_mesh
+    specs = placing.PartitionSpec(), placing.PartitionSpec(None, *mesh.axis_names)
+    return placing.NamedSharding(mesh, specs[0]), placing.NamedSharding(mesh, specs[1])
