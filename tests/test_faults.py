@@ -52,7 +52,7 @@ SPOTS = (
     ("prepare", "prepared", "just before the new folder takes the old one's place"),
     ("validate", "index.html", "between its report and its pages"),
     ("tune", "cnn.json", "after the last trial, before the report"),
-    ("train", "last-0002.weights.h5", "in the second epoch's checkpoint"),
+    ("train", "last-0002.npz", "in the second epoch's checkpoint"),
     ("evaluate", "evaluation.json", "after the plots, before the report"),
     ("promote", "promotion.json", "after the log and the aliases, before the report"),
     ("package", "champion", "while the champion's folder is exchanged"),

@@ -1,5 +1,4 @@
 import errno
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,27 +25,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         write_file(target, fill_the_disk)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
-
-
-def test_hdf5_is_not_begun_on_a_disk_without_room_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "last-0001.weights.h5").write_bytes(bytes(1000))
-    usage = shutil.disk_usage(tmp_path)
-    begun: list[Path] = []
-
-    def begin(path: Path) -> None:
-        begun.append(path)
-        path.touch()
-
-    for free, room in ((1200, False), (1300, True)):
-        monkeypatch.setattr("mien.files.HDF5_ROOM", 1)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
-        if room:
-            write_file(tmp_path / "last-0002.weights.h5", begin)
-        else:
-            with pytest.raises(MienError, match="No space left on device"):
-                write_file(tmp_path / "last-0002.weights.h5", begin)
-            assert begun == []
-    assert len(begun) == 1
 
 
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:

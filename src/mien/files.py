@@ -1,9 +1,7 @@
 """Write files atomically: to a temporary file beside the target, then renamed over it."""
 
-import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,9 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 from mien.errors import MienError
-
-HDF5_ROOM = 2**24
-"""Bytes that must be free for the first of its files in a folder."""
 
 
 @contextmanager
@@ -70,17 +65,7 @@ def alone_in(folder: Path, busy: str) -> Iterator[None]:
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then rename it to `path`, as `replacing` does."""
     with replacing(path) as temporary:
-        if path.suffix == ".h5":
-            _make_sure_of_room(path)
         write(temporary)
-
-
-def _make_sure_of_room(path: Path) -> None:
-    """Raise OSError where the disk has no room for one more file like those beside `path`."""
-    # HDF5 crashes the whole process with a long traceback when the disk fills up during a write.
-    largest = max((beside.stat().st_size for beside in path.parent.glob("*.h5")), default=0)
-    if shutil.disk_usage(path.parent).free < max(HDF5_ROOM, 1.25 * largest):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -147,7 +147,7 @@ def test_what_was_begun_here_gives_way_to_what_was_trained_elsewhere(small: Para
     portable.write(folder, ["wider"], small, Home())
     trained(folder)
     write_json(begun / "run.json", {"fingerprint": "of this plan", "run_id": "a run with half of its epochs"})
-    (begun / "last-0001.weights.h5").write_bytes(b"half trained")
+    (begun / "last-0001.npz").write_bytes(b"half trained")
     portable.take(folder, [], small, Home())
     state = json.loads((begun / "state.json").read_text())
     assert {path.name for path in begun.iterdir()} == {"state.json", f"best-{state['best']:04d}.npz"}

@@ -84,7 +84,7 @@ def _work(folder: Path, name: str, updates: Sent, cancelled: Event) -> None:
         raise _CancelledError
 
     def say(line: str) -> None:
-        """Called by the worker once an epoch is on disk, and before the next one begins."""
+        """Called by the worker once an epoch is on disk, and before another one is written."""
         found = _times(folder / name)
         changed = [each for each, time in found.items() if known.get(each) != time and (whole or each == jobs.STATE)]
         known.clear()

@@ -43,10 +43,11 @@ def corrupt(faces: Faces, name: str, severity: int, seed: int) -> Faces:
         )
     kind = CORRUPTIONS[name]
     random = np.random.default_rng((seed, list(CORRUPTIONS).index(name), severity))
-    damaged = [kind.apply(face, kind.levels[severity], random) for face in faces[..., 0]]
-    # Rounded, because a photo holds whole grays: a dark one has fewer of them left.
-    rounded = [np.clip(np.rint(face), 0, 255).astype(np.uint8) for face in damaged]
-    return np.stack(rounded)[..., None] if rounded else faces
+    damaged = np.empty_like(faces)
+    for face, result in zip(faces[..., 0], damaged[..., 0], strict=True):
+        # Rounded, because a photo holds whole grays: a dark one has fewer of them left.
+        result[:] = np.clip(np.rint(kind.apply(face, kind.levels[severity], random)), 0, 255)
+    return damaged
 
 
 def by_cameras(faces: Faces, seed: int) -> Faces:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -92,7 +91,7 @@ def test_a_checkpoint_of_another_plan_is_not_carried_on(tmp_path: Path) -> None:
     assert epochs == [1, 2]
 
 
-@pytest.mark.parametrize("which", ["last-*.weights.h5", "best-*.npz"])
+@pytest.mark.parametrize("which", ["last-*.npz", "best-*.npz"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, which: str) -> None:
     cut_short(plan(), tmp_path)
     (path,) = tmp_path.glob(which)
@@ -101,11 +100,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, which: str) -> None:
         train(plan(), tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:Skipping nested container")
-def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [lambda arrays: arrays[:-1], lambda arrays: arrays[::-1]])
+def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path, change: Any) -> None:
     cut_short(plan(), tmp_path)
-    with h5py.File(tmp_path / "last-0001.weights.h5", "r+") as file:
-        file.move("layers/functional/layers/conv2d", "layers/functional/layers/convolution")
+    with np.load(tmp_path / "last-0001.npz") as file:
+        arrays = list(file.values())
+    np.savez(tmp_path / "last-0001.npz", *change(arrays))
     with pytest.raises(MienError, match="another version of Mien or Keras wrote it"):
         train(plan(), tmp_path)
 
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path) -> None:
 def test_only_the_last_and_the_best_epoch_are_kept(tmp_path: Path) -> None:
     state = train(plan(), tmp_path).state
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"state.json", "last-0002.weights.h5", f"best-{state.best:04d}.npz"}
+    assert names == {"state.json", "last-0002.npz", f"best-{state.best:04d}.npz"}
 
 
 def test_training_learns() -> None:
@@ -296,7 +296,7 @@ def test_a_state_remembers_its_best_epoch() -> None:
 def teacher(folder: Path, name: str, seed: int) -> None:
     """A network of other weights, saved as `train` saves it."""
     keras.utils.set_random_seed(seed)
-    (folder / name).mkdir(parents=True)
+    (folder / name).mkdir(parents=True, exist_ok=True)
     models.build(NETWORK).save(folder / name / "model.keras")
 
 
@@ -434,16 +434,21 @@ def test_multiply_accumulates_are_counted_layer_by_layer() -> None:
     assert macs(models.build(Architecture(network="vgg16"))) / 1e9 == pytest.approx(0.313 * 2.25, rel=0.02)
 
 
-def run_script(script: str, folder: Path, *arguments: str, **variables: str) -> list[str]:
-    """What a script prints that can import this file as `tests_training`, with its first argument an empty folder."""
+def started(script: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that can import this file as `tests_training`, with its first argument an empty folder."""
     (folder / "tests_training.py").write_text(Path(__file__).read_text())
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script, str(folder / "checkpoints"), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), **variables},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def run_script(script: str, folder: Path, *arguments: str, **variables: str) -> list[str]:
+    """What a script prints."""
+    done = started(script, folder, *arguments, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -521,21 +526,90 @@ print("exact")
     assert run_script(script, tmp_path, "2", KERAS_BACKEND="jax", JAX_PLATFORMS="cpu") == ["exact"]
 
 
-def test_two_devices_share_each_batch_on_jax_and_learn_what_one_learns(tmp_path: Path) -> None:
-    script = """
-import jax, keras, numpy as np
-from tests_training import NETWORK, RECIPE, faces
-from mien.learning.training import hardware
-from mien.learning.training.loop import Plan, train
-made = Plan.of(NETWORK, RECIPE, faces(70), faces(35, 1), 3)
-alone = train(made)
-hardware.gpus = lambda: ["cpu:0", "cpu:1"]
-shared = train(made)
-pairs = zip(alone.network.get_weights(), shared.network.get_weights())
-print(len(shared.network.weights[0].value.sharding.device_set), max(abs(a - b).max() for a, b in pairs) < 1e-3)
+INTERRUPTED = (
+    SCANNED
+    + """
+import os, signal
+from mien.learning.training import loop
+
+begun, scanned = [], loop.scanned
+
+def counted(*arguments):
+    epochs = scanned(*arguments)
+    epoch = epochs._epoch
+    epochs._epoch = lambda *given: begun.append(1) or epoch(*given)
+    return epochs
+
+def stop(event, arguments):
+    if event == "os.rename" and os.path.basename(os.fspath(arguments[1])) == "last-0002.npz" and begun:
+        print(len(begun), flush=True)
+        begun.clear()
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+
+loop.scanned = counted
+sys.addaudithook(stop)
+train(made, Path(sys.argv[1]) / "kept")
 """
-    flags = "--xla_force_host_platform_device_count=2"
-    assert run_script(script, tmp_path, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu", XLA_FLAGS=flags) == ["2", "True"]
+)
+CARRIED_ON = (
+    SCANNED
+    + """
+epochs = []
+resumed = train(made, Path(sys.argv[1]) / "kept", on_epoch=lambda epoch, numbers: epochs.append(epoch))
+whole = train(made)
+assert resumed.state.history == whole.state.history
+assert all((a == b).all() for a, b in zip(resumed.network.get_weights(), whole.network.get_weights()))
+print(*epochs)
+"""
+)
+
+
+@pytest.mark.parametrize(("how", "lost"), [("SIGKILL", ["2", "3", "4"]), ("SIGINT", ["3", "4"])])
+def test_a_checkpoint_is_written_while_the_next_epoch_runs_and_outlives_its_end(
+    tmp_path: Path, how: str, lost: list[str]
+) -> None:
+    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = started(INTERRUPTED, tmp_path, "4", how, **jax)
+    assert done.returncode < 0, done.stderr
+    assert done.stdout.split() == ["3"], "the third epoch runs when the second is written"
+    assert run_script(CARRIED_ON, tmp_path, "4", **jax) == lost
+
+
+SHARED = """
+import sys
+import numpy as np
+from dataclasses import replace
+from tests_training import NETWORK, RECIPE, faces
+from mien.learning.training import hardware, loop
+from mien.learning.training.loop import Plan, train
+
+hardware.scans = lambda size: sys.argv[2] == "scanned"
+made = Plan.of(NETWORK, replace(RECIPE, precision="float32", ema=0.9, balance="weights"), faces(170), faces(35, 1), 3)
+alone = train(made)
+hardware.gpus = lambda: ["cpu:0", "cpu:1", "cpu:2", "cpu:3"]
+shares, scanned = set(), loop.scanned
+
+def seen(*arguments):
+    epochs = scanned(*arguments)
+    epoch = epochs._epoch
+    epochs._epoch = lambda *given: shares.add(given[2][0].addressable_shards[0].data.shape) or epoch(*given)
+    return epochs
+
+loop.scanned = seen
+shared = train(made)
+for name in ("loss", "val_loss"):
+    np.testing.assert_allclose(shared.state.history[name], alone.state.history[name], atol=1e-4, err_msg=name)
+print(len(shared.network.weights[0].value.sharding.device_set), *shares.pop() if shares else ())
+"""
+
+
+@pytest.mark.parametrize(("way", "share"), [("scanned", ["10", "4"]), ("stepwise", [])])
+def test_four_devices_share_each_batch_on_jax_and_learn_what_one_learns(
+    tmp_path: Path, way: str, share: list[str]
+) -> None:
+    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    flags = "--xla_force_host_platform_device_count=4"
+    assert run_script(SHARED, tmp_path, way, **jax, XLA_FLAGS=flags) == ["4", *share]
 
 
 def test_a_batch_that_the_gpus_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,20 +49,21 @@ def features(images: NDArray[np.uint8]) -> Features:
 
 
 def fit(rows: Features, labels: NDArray[np.int64]) -> Probe:
-    """Fit to `rows (n, d)`, every emotion weighing the same, with leave-one-out predictions in closed form."""
+    """Fit to `rows (n, d)`, which are centred in place: every emotion weighs the same, leave-one-out in closed form."""
     frequency = np.bincount(labels, minlength=len(EMOTIONS))
     weight = (len(labels) / np.count_nonzero(frequency) / frequency[labels]).astype(np.float32)
     centre = np.average(rows, axis=0, weights=weight).astype(np.float32)
-    centred, targets = rows - centre, np.eye(len(EMOTIONS), dtype=np.float32)[labels]
+    rows -= centre
+    targets = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
     offset = np.average(targets, axis=0, weights=weight).astype(np.float32)
-    weighted = centred * weight[:, None]
-    gram = (centred.T @ weighted).astype(np.float64)
+    weighted = rows * weight[:, None]
+    gram = (rows.T @ weighted).astype(np.float64)
     gram[np.diag_indices_from(gram)] += RIDGE
     inverse = np.linalg.inv(gram).astype(np.float32)
     slopes = inverse @ (weighted.T @ (targets - offset))
     # A row's leverage is the share of its own label in its fitted value: taking it out is one division.
-    leverage = (np.einsum("ij,ij->i", weighted @ inverse, centred) + weight / weight.sum())[:, None]
-    held_out = (centred @ slopes + offset - leverage * targets) / (1 - leverage)
+    leverage = (np.einsum("ij,ij->i", weighted @ inverse, rows) + weight / weight.sum())[:, None]
+    held_out = (rows @ slopes + offset - leverage * targets) / (1 - leverage)
     return Probe(centre, np.vstack([slopes, offset]), held_out.argmax(1))
 
 

@@ -1,9 +1,10 @@
 """Checkpoint a training after every epoch, so that a kill loses at most one epoch."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -45,6 +46,16 @@ class State:
             self.best = self.epoch
 
 
+def variables(learner: keras.Model) -> tuple[list[Any], ...]:
+    """All that training changes: the trainable, the other and the optimiser's variables."""
+    return learner.trainable_variables, learner.non_trainable_variables, learner.optimizer.variables
+
+
+def copied(some: Iterable[Any]) -> Weights:
+    """The values of variables as copies: on a processor, Keras may convert to memory that the next step reuses."""
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in some]
+
+
 class Checkpoints:
     """A folder with the last and the best epoch; `state.json` names them and is replaced last."""
 
@@ -68,12 +79,13 @@ class Checkpoints:
 
         Raises MienError for a file that is damaged or of another version's networks.
         """
-        with self._read("last", state.epoch) as last:
-            learner.load_weights(last)
+        with self._read("last", state.epoch) as arrays:
+            for variable, array in zip(chain(*variables(learner)), arrays, strict=True):
+                variable.assign(array)
 
-    def keep(self, learner: keras.Model, best: Weights, state: State) -> None:
-        """Write the epoch's weights and optimiser, then the state, then remove older files."""
-        write_file(self._path("last", state.epoch), learner.save_weights)
+    def keep(self, last: Weights, best: Weights, state: State) -> None:
+        """Write the values of all `variables` after the epoch, then the state, then remove older files."""
+        write_file(self._path("last", state.epoch), lambda path: np.savez(path, *last))
         if state.best == state.epoch:
             write_file(self._path("best", state.best), lambda path: np.savez(path, *best))
         write_json(self.folder / "state.json", asdict(state))
@@ -83,14 +95,15 @@ class Checkpoints:
 
     def load_best(self, state: State) -> Weights:
         """The weights of the best epoch. Raises MienError for a damaged file."""
-        with self._read("best", state.best) as path, path.open("rb") as file, np.load(file) as arrays:
-            return [arrays[name] for name in arrays.files]
+        with self._read("best", state.best) as arrays:
+            return arrays
 
     @contextmanager
-    def _read(self, which: str, epoch: int) -> Iterator[Path]:
+    def _read(self, which: str, epoch: int) -> Iterator[Weights]:
         path = self._path(which, epoch)
         try:
-            yield path
+            with path.open("rb") as file, np.load(file) as arrays:
+                yield [arrays[name] for name in arrays.files]
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise self._damaged(path, error) from error
 
@@ -101,5 +114,4 @@ class Checkpoints:
         )
 
     def _path(self, which: str, epoch: int) -> Path:
-        ending = {"last": "weights.h5", "best": "npz"}[which]
-        return self.folder / f"{which}-{epoch:04d}.{ending}"
+        return self.folder / f"{which}-{epoch:04d}.npz"

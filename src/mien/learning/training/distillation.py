@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mien.config.params import DistillationRecipe
 from mien.errors import MienError
+from mien.learning.training.checkpoints import copied
 from mien.learning.training.normalisation import fused
 
 Tensor = Any
@@ -46,18 +47,13 @@ class Teachers:
         """Initialise the student with the weights of the teacher `recipe.start`, if one is set."""
         if not self.recipe.start:
             return
-        given, own = copied_weights(self.networks[self.recipe.start]), student.get_weights()
+        given, own = copied(self.networks[self.recipe.start].weights), student.get_weights()
         if [weights.shape for weights in given] != [weights.shape for weights in own]:
             raise MienError(
                 f"The student cannot start from {self.recipe.start}: its network differs. Give both the same model:, "
                 "or leave distil.start out."
             )
         student.set_weights(given)
-
-
-def copied_weights(network: keras.Model) -> list[NDArray[np.generic]]:
-    """A network's weights in memory of their own: JAX would share it between networks, and training frees it."""
-    return [np.array(array) for array in network.get_weights()]
 
 
 def weights_digest(weights: Iterable[NDArray[np.generic]]) -> str:
@@ -99,7 +95,7 @@ class DistillationLoss(keras.layers.Layer):  # type: ignore[misc]
 
 def _teacher(network: keras.Model, precision: str) -> keras.Model:
     teacher = keras.models.clone_model(network)
-    teacher.set_weights(copied_weights(network))
+    teacher.set_weights(copied(network.weights))
     for layer in teacher.layers[:-1]:
         layer.dtype_policy = precision
     teacher = fused(teacher)

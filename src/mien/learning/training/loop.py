@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mien.learning.training import hardware, shipped
 from mien.learning.training.augmentation import Augment
 from mien.learning.training.batches import Batches
 from mien.learning.training.camera import CameraEffects
-from mien.learning.training.checkpoints import Checkpoints, State
+from mien.learning.training.checkpoints import Checkpoints, State, Weights, copied, variables
 from mien.learning.training.distillation import DistillationLoss, Teachers
 from mien.learning.training.normalisation import fused
 from mien.learning.training.optimizers import optimizer, plateau
@@ -126,25 +127,30 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
         keeper.load_last(learner, state)
     else:
         _begin(network, plan)
-    best = keeper.load_best(state) if keeper and state.best else network.get_weights()
+    best = keeper.load_best(state) if keeper and state.best else copied(network.weights)
     epochs = scanned(learner, plan) if hardware.scans(plan.training.images.nbytes) else None
     if not epochs and keras.backend.backend() == "jax":
         # Else Keras builds its metrics with the first batch of a process's first epoch, and does not train it.
         faces, answers, weights = Batches(plan.training, plan.recipe, plan.seed, state.epoch)[0]
         learner.test_on_batch(faces, answers, sample_weight=weights)
-    while not is_over(state, plan.recipe):
-        started = time.monotonic()
-        last = LastStep()
-        numbers = _fit_epoch(learner, plan, state, bar, last, epochs)
-        numbers |= _validate(network, plan.validation)
-        state.record(numbers, time.monotonic() - started)
-        if state.best == state.epoch:
-            best = network.get_weights()
-        last.restore()
-        if keeper:
-            keeper.keep(learner, best, state)
-        if on_epoch:
-            on_epoch(state.epoch, numbers)
+    ended = EndedEpoch(keeper, on_epoch)
+    try:
+        while not is_over(state, plan.recipe):
+            started = time.monotonic()
+            last = LastStep()
+            numbers = _fit_epoch(learner, plan, state, bar, last, epochs, ended.settle)
+            numbers |= _validate(network, plan.validation)
+            state.record(numbers, time.monotonic() - started)
+            if state.best == state.epoch:
+                best = copied(network.weights)
+            last.restore()
+            ended.take(learner, best, state, numbers)
+            if not (keeper and epochs):
+                ended.settle()
+        ended.settle()
+    except (KeyboardInterrupt, SystemExit):
+        ended.keep()
+        raise
     network.set_weights(best)
     return _result(network, state, plan)
 
@@ -154,9 +160,37 @@ def _begin(network: keras.Model, plan: Plan) -> None:
     if plan.start:
         start = models.build(plan.architecture)  # in float32, which statistics are measured in
         shipped.restore(start, plan.training.images)
-        network.set_weights(start.get_weights())
+        network.set_weights(copied(start.weights))
     if plan.teachers:
         plan.teachers.begin(network)
+
+
+class EndedEpoch:
+    """The last epoch until it is on disk and reported, which waits until the device computes the next one."""
+
+    def __init__(self, keeper: Checkpoints | None, on_epoch: OnEpoch | None) -> None:
+        self.keeper, self.on_epoch = keeper, on_epoch
+        self.unwritten: tuple[Weights, Weights, State] | None = None
+        self.unreported: tuple[int, dict[str, float]] | None = None
+
+    def take(self, learner: keras.Model, best: Weights, state: State, numbers: dict[str, float]) -> None:
+        """Copy what a checkpoint holds; nothing changes `best` and `state` before it is written."""
+        self.unreported = state.epoch, numbers
+        if self.keeper:
+            self.unwritten = copied(chain(*variables(learner))), best, state
+
+    def settle(self) -> None:
+        """Write the epoch, then report it, if that is yet to be done."""
+        self.keep()
+        unreported, self.unreported = self.unreported, None
+        if self.on_epoch and unreported:
+            self.on_epoch(*unreported)
+
+    def keep(self) -> None:
+        """Write the epoch, if that is yet to be done; what interrupts it leaves it to be done."""
+        if self.keeper and self.unwritten:
+            self.keeper.keep(*self.unwritten)
+        self.unwritten = None
 
 
 def _result(network: keras.Model, state: State, plan: Plan) -> Result:
@@ -263,7 +297,13 @@ class LastStep(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _fit_epoch(
-    learner: keras.Model, plan: Plan, state: State, bar: bool, last: LastStep, epochs: ScannedEpochs | None
+    learner: keras.Model,
+    plan: Plan,
+    state: State,
+    bar: bool,
+    last: LastStep,
+    epochs: ScannedEpochs | None,
+    meanwhile: Callable[[], object],
 ) -> dict[str, float]:
     if plan.recipe.schedule == "plateau":
         learner.optimizer.learning_rate = plan.recipe.learning_rate * plateau(state.history.get("val_macro_f1", []))
@@ -271,7 +311,7 @@ def _fit_epoch(
     seeds = Seeds(plan.seed, state.epoch)
     if epochs:
         seeds.assign(learner)
-        logs = epochs.fit(batches)
+        logs = epochs.fit(batches, meanwhile)
         last.set_model(learner)
         last.on_epoch_end()
         learner.optimizer.finalize_variable_values(learner.trainable_variables)

@@ -1,5 +1,6 @@
 """An epoch on JAX as one compiled call: the faces stay on the device, where batches are gathered and augmented."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from keras import ops
 from mien.data.dataset import Split
 from mien.emotions import EMOTIONS
 from mien.learning.training.batches import Batches
+from mien.learning.training.checkpoints import variables
 
 State = tuple[list[Any], ...]
 """Values of the trainable, the other and the optimiser's variables."""
@@ -18,31 +20,36 @@ class ScannedEpochs:
     """Trains `learner` as `learner.fit(batches)` does, without a round trip to the host at every step.
 
     Step by step, a small network leaves a GPU idle most of the time: the host cannot launch its kernels fast enough.
-    `lax.scan` runs all steps of an epoch on the device. The faces need 2.3 kB each of its memory. `loss` is a function
-    of targets `(b, 7)` and probabilities `(b, 7)` with one value a face, and `share` its part of the whole loss.
+    `lax.scan` runs all steps of an epoch on the device. The faces need 2.3 kB each of its memory. Several devices
+    share every batch, and the compiler adds up their gradients and statistics. `loss` is a function of targets
+    `(b, 7)` and probabilities `(b, 7)` with one value a face, and `share` its part of the whole loss.
     """
 
     def __init__(self, learner: keras.Model, split: Split, loss: keras.losses.Loss, share: float = 1.0) -> None:
         import jax
 
         self.learner, self.loss, self.share = learner, loss, share
-        self.faces = jax.device_put((split.images, split.labels.astype(np.int32)))
+        self.whole, self.divided = _placements()
+        self.faces = jax.device_put((split.images, split.labels.astype(np.int32)), self.whole)
         # The old state's memory becomes the new one's.
         self._epoch = jax.jit(self._steps, donate_argnums=0)
 
-    def fit(self, batches: Batches) -> dict[str, float]:
-        """Train one epoch; returns the mean loss and accuracy of its batches."""
-        state = tuple([variable.value for variable in group] for group in self._variables())
-        steps = (batches.rows, batches.mixes.astype(np.float32), batches.weights[batches.rows])
+    def fit(self, batches: Batches, meanwhile: Callable[[], object] = lambda: None) -> dict[str, float]:
+        """Train one epoch; returns the mean loss and accuracy of its batches.
+
+        `meanwhile` is called while the device computes; the learner's variables have no values then.
+        """
+        import jax
+
+        state = tuple([variable.value for variable in group] for group in variables(self.learner))
+        rows, weights = jax.device_put((batches.rows, batches.weights[batches.rows]), self.divided)
+        steps = (rows, jax.device_put(batches.mixes.astype(np.float32), self.whole), weights)
         state, (losses, accuracies) = self._epoch(state, self.faces, steps)
-        for group, values in zip(self._variables(), state, strict=True):
+        meanwhile()
+        for group, values in zip(variables(self.learner), state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
         return {"loss": float(np.mean(losses)), "accuracy": float(np.mean(accuracies))}
-
-    def _variables(self) -> tuple[list[Any], ...]:
-        learner = self.learner
-        return learner.trainable_variables, learner.non_trainable_variables, learner.optimizer.variables
 
     def _steps(self, state: State, faces: tuple[Any, Any], steps: tuple[Any, ...]) -> tuple[State, tuple[Any, Any]]:
         import jax
@@ -72,3 +79,16 @@ class ScannedEpochs:
         )
         labels = self.share * ops.mean(self.loss(targets, answers) * weights)
         return labels + sum(added), (answers, others)
+
+
+def _placements() -> tuple[Any, Any]:
+    """Where the training's devices keep what each needs whole, and arrays `(steps, b)`, of which each has its share."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None, None
+    import jax
+
+    placing: Any = jax.sharding  # not annotated
+    mesh = distribution.device_mesh.backend_mesh
+    specs = placing.PartitionSpec(), placing.PartitionSpec(None, *mesh.axis_names)
+    return placing.NamedSharding(mesh, specs[0]), placing.NamedSharding(mesh, specs[1])
