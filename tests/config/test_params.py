@@ -116,6 +116,7 @@ def test_chosen_values_are_laid_over_the_familys_block(params: Params) -> None:
             {"students": {"small": STUDENT | {"distil": {"teachers": [], "weight": 2}}}},
             "students.small.distil.weight is 2",
         ),
+        ({"families": {"champion": {"model": {"network": "vgg16"}, "train": {}}}}, "A family is named 'champion'"),
         ({"students": {"cnn": STUDENT}}, "families.cnn is a student, or is named like one"),
     ],
 )

@@ -12,6 +12,9 @@ import yaml
 from mien.config.schema import between, build
 from mien.errors import MienError
 
+CHAMPION = "champion"
+"""The folder in models/ that is no family's."""
+
 TEACHERS = 5
 """Length of a student's `teachers` list: the number of teachers that dvc.yaml's stage `distil` depends on."""
 
@@ -312,6 +315,8 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 def _family_faults(params: Params) -> Iterator[str]:
     for name, family in params.candidates.items():
+        if name == CHAMPION:
+            yield f"A family is named {name!r}, and models/{name} holds the packaged champion. Name it otherwise."
         try:
             architecture, recipe = params.training(name)
         except MienError as error:
