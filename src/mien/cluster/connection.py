@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ AHEAD = 2
 """Updates of a training that may wait for this process."""
 
 CONNECT_SECONDS = 10
+
+LOOK = 10.0
+"""Seconds between looks whether a call's node is alive."""
 
 SHORT_SECONDS = 5.0
 """For so long a node may be joining before it is said that none has what is needed."""
@@ -153,11 +156,16 @@ class Call:
             _generator_backpressure_num_objects=AHEAD,
         )
         self.updates: Any = remote.remote(name, given, faces)
-        self._node_id, self._cut_off = "", False
+        self._node_id, self._cut_off, self._looked = "", False, time.monotonic()
 
-    def look(self, alive: Container[str]) -> bool:
-        """Whether the node on which it runs is not among those; Ray itself would wait for minutes for an answer."""
-        self._cut_off = bool(self._node_id) and self._node_id not in alive
+    def look(self) -> bool:
+        """Whether the node on which it runs is dead, looked up every LOOK seconds.
+
+        Ray itself waits for an answer for minutes where a node's link is cut.
+        """
+        if self._node_id and time.monotonic() - self._looked > LOOK:
+            self._looked = time.monotonic()
+            self._cut_off = self._node_id not in _alive()
         return self._cut_off
 
     def receive(self) -> node.Update | None:
@@ -184,8 +192,7 @@ def with_updates(calls: Sequence[Call], seconds: float) -> list[Call]:
     """Calls whose `receive` need not wait, if there are some within so many seconds."""
     known = {call.updates: call for call in calls}
     ready = ray.wait(list(known), timeout=seconds)[0] if known else []
-    alive = _alive()
-    return [call for updates, call in known.items() if updates in ready or call.look(alive)]
+    return [call for updates, call in known.items() if updates in ready or call.look()]
 
 
 def put(content: bytes) -> Any:
