@@ -204,14 +204,14 @@ def test_a_killed_search_on_a_cluster_is_carried_on(project: Path, prepared: Pat
 def test_a_search_on_a_cluster_loses_nothing_while_the_database_is_away(
     project: Path, prepared: Path, three_nodes: str, restart: Callable[[], None]
 ) -> None:
-    machine = search(project, prepared, "report", "--cluster", three_nodes)
-    assert machine.stdout
     said = list[str]()
-    for line in machine.stdout:
-        if line.startswith("cnn trial ") and not any(before.startswith("cnn trial ") for before in said):
-            restart()
-        said.append(line)
-    assert machine.wait(60) == 0, said
+    with search(project, prepared, "report", "--cluster", three_nodes) as machine:
+        assert machine.stdout
+        for line in machine.stdout:
+            if line.startswith("cnn trial ") and not any(before.startswith("cnn trial ") for before in said):
+                restart()
+            said.append(line)
+    assert machine.returncode == 0, said
     assert_said("".join(said))
     assert_eight_trials(project, most_lost=0)
 
