@@ -161,11 +161,12 @@ def test_a_search_loses_nothing_while_the_database_is_away(
 
 
 @pytest.fixture
-def three_nodes(cluster: Any, project: Path) -> str:
-    """The address of a Ray cluster with three cores on as many nodes; the search has eight trials."""
+def three_nodes(cluster: Any, project: Path, request: pytest.FixtureRequest) -> str:
+    """The address of a Ray cluster with three cores on as many nodes; the test's own study has eight trials."""
     tree = yaml.safe_load((project / "params.yaml").read_text())
     tree["tune"] |= {"trials": 8, "minutes": 60, "epochs": 2}
-    (project / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    own = {"seed": len(request.node.name)}
+    (project / "params.yaml").write_text(yaml.safe_dump(tree | own, sort_keys=False))
     for _ in range(3):
         cluster.add_node(num_cpus=1)
     return str(cluster.address)
@@ -181,7 +182,9 @@ def assert_eight_trials(project: Path, most_lost: int) -> None:
     values = [json.dumps(trial["params"]) for trial in trials]
     assert len(set(values)) == 8
     runs = nested_runs(read(project / "report" / "study.json")["study"])
-    assert sorted(run.info.status for run in runs).count("FINISHED") == 8
+    # A trial may have ended its run when the process died before it told the study.
+    assert len(runs) == len(trials)
+    assert [run.info.status for run in runs].count("FINISHED") >= 8
     assert {run.info.status for run in runs} <= {"FINISHED", "FAILED"}, "none seems to run"
     whole = [run for run in runs if run.info.status == "FINISHED"]
     assert all("val_macro_f1" in run.data.metrics and run.data.params for run in whole)
