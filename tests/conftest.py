@@ -497,3 +497,16 @@ def mjpeg() -> Iterator[Callable[..., MjpegServer]]:
             return camera
 
         yield start
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A Ray cluster on loopback: a head without cores, to which tests add nodes."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        yield made
+    finally:
+        made.shutdown()

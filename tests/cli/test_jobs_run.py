@@ -65,14 +65,18 @@ def run(*arguments: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-def test_interrupted_and_carried_on_it_comes_home(project: Path, address: str) -> None:
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_and_carried_on_it_comes_home(project: Path, address: str, ended_by: signal.Signals) -> None:
     with run("--cluster", address) as process:
         assert process.stdout is not None
         next(line for line in process.stdout if line.startswith("cnn 1/6"))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ended_by)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert errors.endswith("error: Interrupted. Every finished epoch is in jobs: the same command carries on.\n")
+    if ended_by == signal.SIGINT:
+        assert process.returncode == 130, errors
+        assert errors.endswith(
+            "error: Interrupted. Every finished trial and epoch is kept: the same command carries on.\n"
+        )
     kept = json.loads((project / "jobs/cnn/state.json").read_text())["epoch"]
     assert kept >= 1
     with run("--cluster", address) as process:
@@ -82,6 +86,24 @@ def test_interrupted_and_carried_on_it_comes_home(project: Path, address: str) -
     assert f"cnn {kept + 1}/6" in told
     assert told.endswith("cnn: taken to checkpoints/cnn\nNext: dvc repro\n")
     assert json.loads((project / "checkpoints/cnn/state.json").read_text())["epoch"] == 6
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_search_that_is_not_done_comes_first(project: Path, address: str) -> None:
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["families"]["cnn"]["search"] = {"train.learning_rate": {"low": 0.01, "high": 0.1, "log": True}}
+    tree["tune"] |= {"trials": 3, "epochs": 1, "max_rows": 140, "startup_trials": 9}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    with run("--cluster", address) as process:
+        told, errors = process.communicate(timeout=380)
+    assert process.returncode == 0, errors
+    trials = json.loads((project / "reports/tune/cnn.json").read_text())["trials"]
+    assert [trial["state"] for trial in trials] == ["complete"] * 3
+    best = max(trials, key=lambda trial: trial["value"])["params"]["train.learning_rate"]
+    assert json.loads((project / "jobs/cnn/plan.json").read_text())["recipe"]["learning_rate"] == best
+    assert told.index("cnn trial ") < told.index("cnn 1/6")
+    assert told.endswith("cnn: taken to checkpoints/cnn\nNext: dvc repro\n")
 
 
 def test_without_an_address_the_command_says_where_to_name_one(project: Path) -> None:

@@ -1,10 +1,8 @@
-"""A project of three tiny trainings, and a Ray cluster on this machine."""
+"""A project of three tiny trainings."""
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,16 +25,3 @@ def small(params: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.Mo
     }
     distil = DistillationRecipe(("cnn",) * 5, start="cnn")
     return dataclasses.replace(params, families=families, students={"pupil": Family(network, recipe, distil=distil)})
-
-
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A head without cores on loopback, to which tests add nodes."""
-    pytest.importorskip("ray", reason="ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        yield made
-    finally:
-        made.shutdown()

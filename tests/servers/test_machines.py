@@ -78,10 +78,10 @@ def restart(running: Servers) -> Iterator[Callable[[], None]]:
         thread.join()
 
 
-def search(project: Path, prepared: Path, name: str) -> subprocess.Popen[str]:
+def search(project: Path, prepared: Path, name: str, *options: str) -> subprocess.Popen[str]:
     """`mien tune cnn`, as it is typed on one of several machines; its report is NAME.json."""
     command = [sys.executable, "-m", "mien", "tune", "cnn", "--prepared", str(prepared)]
-    command += ["--report", f"{name}.json", "--plots", name]
+    command += ["--report", f"{name}.json", "--plots", name, *options]
     return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -158,6 +158,65 @@ def test_a_search_loses_nothing_while_the_database_is_away(
     children = nested_runs(read(Path("study/study.json"))["study"])
     assert {child.info.status for child in children} == {"FINISHED"}
     assert all("val_macro_f1" in child.data.metrics and child.data.params for child in children)
+
+
+@pytest.fixture
+def three_nodes(cluster: Any, project: Path, request: pytest.FixtureRequest) -> str:
+    """The address of a Ray cluster with three cores on as many nodes; the test's own study has eight trials."""
+    tree = yaml.safe_load((project / "params.yaml").read_text())
+    tree["tune"] |= {"trials": 8, "minutes": 60, "epochs": 2}
+    own = {"seed": len(request.node.name)}
+    (project / "params.yaml").write_text(yaml.safe_dump(tree | own, sort_keys=False))
+    for _ in range(3):
+        cluster.add_node(num_cpus=1)
+    return str(cluster.address)
+
+
+def assert_eight_trials(project: Path, most_lost: int) -> None:
+    """The budget is exact, each trial has its run, and nothing was tried twice but what was lost."""
+    trials = read(project / "report.json")["trials"]
+    states = [trial["state"] for trial in trials]
+    assert states.count("complete") == 8
+    lost = [trial["params"] for trial in trials if trial["state"] == "fail"]
+    assert len(lost) == len(states) - 8 <= most_lost
+    values = [json.dumps(trial["params"]) for trial in trials]
+    assert len(set(values)) == 8
+    runs = nested_runs(read(project / "report" / "study.json")["study"])
+    # A trial may have ended its run when the process died before it told the study.
+    assert len(runs) == len(trials)
+    assert [run.info.status for run in runs].count("FINISHED") >= 8
+    assert {run.info.status for run in runs} <= {"FINISHED", "FAILED"}, "none seems to run"
+    whole = [run for run in runs if run.info.status == "FINISHED"]
+    assert all("val_macro_f1" in run.data.metrics and run.data.params for run in whole)
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_search_on_a_cluster_is_carried_on(project: Path, prepared: Path, three_nodes: str) -> None:
+    killed = search(project, prepared, "report", "--cluster", three_nodes)
+    assert killed.stdout
+    assert any(line.startswith("cnn trial ") for line in killed.stdout)
+    killed.kill()
+    killed.communicate(timeout=30)
+    again = search(project, prepared, "report", "--cluster", three_nodes)
+    said, _ = again.communicate(timeout=500)
+    assert again.returncode == 0, said
+    assert_eight_trials(project, most_lost=3)
+
+
+@pytest.mark.timeout(600)
+def test_a_search_on_a_cluster_loses_nothing_while_the_database_is_away(
+    project: Path, prepared: Path, three_nodes: str, restart: Callable[[], None]
+) -> None:
+    said = list[str]()
+    with search(project, prepared, "report", "--cluster", three_nodes) as machine:
+        assert machine.stdout
+        for line in machine.stdout:
+            if line.startswith("cnn trial ") and not any(before.startswith("cnn trial ") for before in said):
+                restart()
+            said.append(line)
+    assert machine.returncode == 0, said
+    assert_said("".join(said))
+    assert_eight_trials(project, most_lost=0)
 
 
 @pytest.mark.parametrize("epoch", [2, 3])

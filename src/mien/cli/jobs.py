@@ -85,17 +85,18 @@ def run(params: Path, folder: Path, families: tuple[str, ...], cluster: str | No
             if searches:
                 failed = _search(searches, loaded, home, cpus, gpus)
             names = [name for name in families or out_of_date("train", "distil") if _can_train(name, failed, loaded)]
-            if not names and not failed:
-                click.echo("Every training is up to date.")
-                return
-            hardware.start()
             if names:
+                hardware.start()
                 portable.write(folder, names, loaded, home)
                 failed += _train(folder, names, cpus, gpus)
     except KeyboardInterrupt:
         print_error("Interrupted. Every finished trial and epoch is kept: the same command carries on.")
         sys.exit(INTERRUPTED)
-    bring_home(folder, names, loaded, failed=bool(failed))
+    if names:
+        bring_home(folder, names, loaded, failed=bool(failed), done=bool(searches))
+    if not failed:
+        click.echo("Next: dvc repro" if searches else "Every training is up to date.")
+    sys.exit(bool(failed))
 
 
 def _is_to_search(name: str, params: Params, home: "Home", named: bool) -> bool:

@@ -41,7 +41,7 @@ def run(folder: Path, names: Sequence[str], needs: Needs, say: Callable[[str], N
     """
     wanted = [job for job in jobs.read_all(folder) if not job.trial and (not names or job.name in names)]
     trainings = [Training(job) for job in wanted if not job.finished]
-    faces, short = connection.put((folder / FACES).read_bytes()), connection.Shortage(needs, say)
+    faces, nodes = connection.put((folder / FACES).read_bytes()), connection.Nodes(needs, say)
     try:
         while any(not training.job.finished and not training.fault for training in trainings):
             for training in trainings:
@@ -50,7 +50,7 @@ def run(folder: Path, names: Sequence[str], needs: Needs, say: Callable[[str], N
             running = {training.call: training for training in trainings if training.call}
             for call in connection.with_updates(list(running), 1):
                 _receive(running[call], call, say)
-            short.look()
+            nodes.look()
             watch(trainings)
     finally:
         for training in trainings:
@@ -105,9 +105,11 @@ def _receive(training: Training, call: Call, say: Callable[[str], None]) -> None
             training.fault = training.fault or "it ended before it was finished"
         _stop(training)
         return
-    _keep(training.job.folder, update)
-    training.node, training.tries = update.node, 1
-    say(update.line)
+    training.node = update.node
+    if update.line:
+        _keep(training.job.folder, update)
+        training.tries = 1
+        say(update.line)
 
 
 def _keep(folder: Path, update: node.Update) -> None:

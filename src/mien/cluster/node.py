@@ -1,7 +1,8 @@
-"""What a node of a cluster does with one training or trial; Keras, NumPy and PyYAML are all that it needs there."""
+"""What a node of a cluster does with one training or trial: all that it needs is Ray, Keras, NumPy and PyYAML."""
 
+import importlib
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -22,13 +23,14 @@ Files = Mapping[str, bytes]
 class Update:
     """What a training's folder has become: `files` are new or changed, `names` all that are there now.
 
-    Of a trial only state.json travels, which holds its scores.
+    Of a trial only state.json travels, which holds its scores. `node` is the machine's name, `node_id` Ray's.
     """
 
     line: str
     files: Files
     names: frozenset[str]
     node: str
+    node_id: str
 
 
 class _CancelledError(Exception):
@@ -38,9 +40,18 @@ class _CancelledError(Exception):
 Sent = Queue[Update | BaseException | None]
 
 
+def warm() -> None:
+    """Import what a training needs, in a process that waits for one."""
+    from mien.learning.training import hardware
+
+    hardware.start()
+    importlib.import_module("mien.learning.training.loop")
+
+
 def train(name: str, given: Files, faces: bytes) -> Iterator[Update]:
     """Train the job `name` of a folder with the files `given` and those faces; an update for each epoch and the end.
 
+    The first update, before Keras is imported, only says where that is.
     `given` holds the job's own folder, with the checkpoint to carry on from, and those of its teachers. A call that is
     cancelled ends after the epoch that is being trained.
     """
@@ -49,6 +60,7 @@ def train(name: str, given: Files, faces: bytes) -> Iterator[Update]:
         for path, content in {**given, jobs.FACES: faces}.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
+        yield _update("", folder / name, [])
         # A thread, because the training calls back and a generator is called.
         thread = Thread(target=_work, args=(folder, name, updates, cancelled), daemon=True)
         thread.start()
@@ -89,8 +101,7 @@ def _work(folder: Path, name: str, updates: Sent, cancelled: Event) -> None:
         changed = [each for each, time in found.items() if known.get(each) != time and (whole or each == jobs.STATE)]
         known.clear()
         known.update(found)
-        files = {each: (folder / name / each).read_bytes() for each in changed}
-        put(Update(line, files, frozenset(found), socket.gethostname()))
+        put(_update(line, folder / name, changed))
 
     try:
         try:
@@ -100,6 +111,14 @@ def _work(folder: Path, name: str, updates: Sent, cancelled: Event) -> None:
         put(None)
     except _CancelledError:
         pass
+
+
+def _update(line: str, folder: Path, changed: Sequence[str]) -> Update:
+    import ray
+
+    files = {name: (folder / name).read_bytes() for name in changed}
+    node_id = ray.get_runtime_context().get_node_id()
+    return Update(line, files, frozenset(_times(folder)), socket.gethostname(), node_id)
 
 
 def _times(folder: Path) -> dict[str, int]:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mien.cluster import connection
-from mien.cluster.connection import Call, Needs, NodeLostError, Shortage
+from mien.cluster.connection import Call, Needs, NodeLostError, Nodes
 from mien.data.dataset import digest
 from mien.errors import MienError
 from mien.learning import jobs, search
@@ -40,7 +40,7 @@ class Trials:
     def __init__(self, faces: Faces, needs: Needs, say: Callable[[str], None]) -> None:
         self.running: list[Running] = []
         self.slots = Slots(self._count)
-        self._needs, self._short, self._lost = needs, Shortage(needs, say), 0
+        self._needs, self._nodes, self._lost = needs, Nodes(needs, say), 0
         self._data, self._commit = digest(faces), provenance.commit()
         with TemporaryDirectory() as folder:
             self._faces = connection.put(jobs.write_faces(Path(folder), faces).read_bytes())
@@ -102,5 +102,5 @@ class Trials:
             raise MienError(f"{self._lost} trials in a row lost their workers: see Ray's logs on the nodes.")
 
     def _count(self) -> int:
-        self._short.look()
+        self._nodes.look()
         return connection.capacity(self._needs)

@@ -73,7 +73,7 @@ class Study:
         waited = False
         while True:
             runner.take()
-            trial, running = None, 0
+            trial, running, mine = None, 0, runner.running
             try:
                 trial, running = self.patiently(self._claim)
             finally:
@@ -81,7 +81,7 @@ class Study:
                     runner.leave()
             if trial or not running:
                 return trial
-            others = running - runner.running
+            others = running - mine
             if others > 0 and not waited:
                 print(f"waiting for {others} trials of other processes", flush=True)
                 waited = True
