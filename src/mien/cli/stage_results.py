@@ -64,12 +64,13 @@ def tuned(report: Path) -> str:
 
 
 def trained(report: Path, model: Path) -> str:
-    """The best epoch with its scores, and the exported file."""
+    """The epoch that was kept with its scores, and the exported file."""
     content = read_json(report, made_by="dvc repro train")
-    scores, onnx = content["validation"], content["onnx"]
+    scores, onnx, best = content["validation"], content["onnx"], content["best_epoch"]
+    epoch = f"best epoch {best} of {content['epochs']}" if best else "no epoch, the weights that it began with"
     return "\n".join(
         [
-            f"{content['family']}: best epoch {content['best_epoch']} of {content['epochs']}, validation accuracy "
+            f"{content['family']}: {epoch}, validation accuracy "
             f"{scores['accuracy']:.1%}, macro-F1 {scores['macro_f1']:.3f} (n = {scores['n']:,})",
             f"{model / 'model.onnx'}: {content['parameters']:,} parameters, {onnx['bytes'] / 1e6:.1f} MB, "
             f"the export differs by at most {onnx['max_probability_difference']:.0e}, trained in "

@@ -236,6 +236,14 @@ def test_a_plateau_of_five_epochs_lowers_the_learning_rate() -> None:
     assert plateau([0.5] + [0.4] * 5 + [0.6] + [0.4] * 5) == 0.75**2
 
 
+def test_several_steps_in_one_call_learn_what_single_ones_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    single = train(plan(ema=0.9))
+    monkeypatch.setattr(hardware, "steps_per_call", lambda: 3)  # of the four steps of an epoch
+    several = train(plan(ema=0.9))
+    assert several.state.history == single.state.history
+    assert np.array_equal(weights(several), weights(single))
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_every_optimizer_takes_the_recipe(name: Any) -> None:
     made = optimizer(dataclasses.replace(RECIPE, optimizer=name, ema=0.99, schedule="constant"), steps=3)

@@ -13,6 +13,9 @@ from mien.errors import MienError
 FACES_SHARE = 0.4
 """Share of a GPU's memory that the faces may take; the rest is for the network and its activations."""
 
+STEPS_PER_CALL = 16
+"""An epoch of FER-2013 at batch 128 has 214 steps; the last call of an epoch takes what is left."""
+
 COMPILED_BYTES = 2**31
 """Most that compiled programs take in the user's cache; JAX removes those that were not used for longest."""
 
@@ -71,6 +74,16 @@ def tensorflow_on_cpu() -> bool:
     import keras
 
     return bool(keras.backend.backend() == "tensorflow" and not gpus())
+
+
+def steps_per_call() -> int:
+    """Batches that one call of `fit` trains: several with TensorFlow on a GPU, which small networks leave waiting.
+
+    Keras cannot do that where several devices share each batch.
+    """
+    import keras
+
+    return STEPS_PER_CALL if keras.backend.backend() == "tensorflow" and len(gpus()) == 1 else 1
 
 
 def scans(size: int) -> bool:

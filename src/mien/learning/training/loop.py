@@ -247,6 +247,7 @@ def compile_learner(plan: Plan, precision: str = "") -> tuple[keras.Model, keras
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=plan.recipe.label_smoothing),
         loss_weights=[_labels_share(plan)],
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        steps_per_execution=hardware.steps_per_call(),
         jit_compile=False if hardware.tensorflow_on_cpu() else "auto",  # XLA halves TensorFlow's speed on a CPU
     )
     # TensorFlow retraces the train step if the first one created variables: 18 s of 45 with ResNet-50.
