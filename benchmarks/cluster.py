@@ -131,7 +131,7 @@ def search_here(root: Path, faces: Faces, trials: int, elsewhere: Trials | None 
 
     slots = elsewhere.slots if elsewhere else None
     space, start = short.family("cnn").search, family_search.start("cnn", short)
-    search.search("cnn", space, start, objective, budget, 1, slots)
+    search.search("cnn", space, [start], objective, budget, 1, slots)
 
 
 def trained(folder: Path) -> float:

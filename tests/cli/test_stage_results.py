@@ -67,6 +67,12 @@ def test_tune_tells_the_best_trial_and_where_it_began() -> None:
     assert "vgg16: nothing to search" in stage_results.tuned(REPORTS / "tune/vgg16.json")
 
 
+def test_a_family_without_epochs_has_no_best_one(tmp_path: Path) -> None:
+    write_json(tmp_path / "kept.json", read("train/cnn.json") | {"epochs": 0, "best_epoch": 0})
+    text = stage_results.trained(tmp_path / "kept.json", Path("models/cnn"))
+    assert text.startswith("cnn: no epoch, the weights that it began with, validation accuracy")
+
+
 def test_train_and_evaluate_tell_best_epoch_winner_and_scores() -> None:
     report = read("train/cnn.json")
     assert f"best epoch {report['best_epoch']} of 30, validation accuracy 63.9%, macro-F1 0.591" in (
