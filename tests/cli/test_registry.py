@@ -62,7 +62,7 @@ def test_champion_shows_who_serves_and_the_log() -> None:
 def test_an_empty_registry_has_the_shipped_champion(store: Path) -> None:
     shutil.copy(ROOT / "params.yaml", store / "params.yaml")
     said = mien("champion").output
-    assert "champion    shipped      student_8        validation macro-F1 0.6535" in said
+    assert "champion    shipped      student          validation macro-F1 0.6591" in said
     assert "came with the package" in said
     assert json.loads(mien("champion", "--json").output)["champion"] == "shipped"
     for question in ("1", "champion", "shipped", "mien:shipped-20260101-000000"):

@@ -63,10 +63,12 @@ def test_a_shipped_champion_replaces_the_last_one_whole(project: Path) -> None:
 def test_a_shipped_student_names_its_teachers(project: Path) -> None:
     report = json.loads((project / "evaluation.json").read_text())
     report["families"]["cnn"]["distil"] = {"teachers": {"wide": "0a", "deep": "0b"}}
+    report["families"]["deep"] = {"start_sha256": "5a5a"}
     (project / "evaluation.json").write_text(json.dumps(report))
     ship(project)
     assert (
-        "Its teachers, trained on the same faces: wide, deep."
+        "Its teachers, trained on the same faces: wide, deep. "
+        "`deep` began with the weights of the model shipped before, SHA-256 `5a5a`."
         in (project / "package" / "shipped" / "CARD.md").read_text()
     )
 

@@ -63,14 +63,13 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         rows[f"PrivateTest, whole, TTA: {test['tta']['description']}{served}"] = test["tta"]
     table = "\n".join(f"| {name} | {_row(row)} |" for name, row in rows.items())
     recall = ", ".join(f"{name} {test['recall'][name]:.2f} ({test['support'][name]:,})" for name in EMOTIONS)
-    teachers = ", ".join(family.get("distil", {}).get("teachers", {}))
     hard = sorted(EMOTIONS, key=lambda name: float(test["recall"][name]))[:3]
     return TEXT.format(
         family=card.family,
         parameters=family["parameters"],
         version=card.version,
         commit=card.git_commit or "unknown",
-        teachers_sentence=f" Its teachers, trained on the same faces: {teachers}." if teachers else "",
+        origin=_origin(scores["families"], scores["winner"]),
         data=card.data_name,
         digest=card.data_digest,
         table=table,
@@ -78,6 +77,18 @@ def text(card: Card, scores: Mapping[str, Any]) -> str:
         temperature=card.temperature,
         uncertain=card.uncertain_below,
         hard=f"{hard[0].capitalize()}, {hard[1]} and {hard[2]}",
+    )
+
+
+def _origin(families: Mapping[str, Any], name: str) -> str:
+    """Sentences on the teachers, and on what began with the weights of an earlier shipped model."""
+    teachers = list(families[name].get("distil", {}).get("teachers", {}))
+    taught = f" Its teachers, trained on the same faces: {', '.join(teachers)}." if teachers else ""
+    starts = {one: families.get(one, {}).get("start_sha256") for one in (name, *teachers)}
+    return taught + "".join(
+        f" `{one}` began with the weights of the model shipped before, SHA-256 `{sha256}`."
+        for one, sha256 in starts.items()
+        if sha256
     )
 
 
@@ -93,7 +104,7 @@ TEXT = """\
 A `{family}` of {parameters:,} parameters that names the emotion a face shows: angry, disgust, fear, happy, sad,
 surprise or neutral. Input: one gray face of 48×48 pixels, framed as FER-2013 frames its own; Mien finds and crops
 faces by itself.
-Version {version}, trained from scratch by this project's pipeline and judged at commit `{commit}`.{teachers_sentence}
+Version {version}, trained from scratch by this project's pipeline and judged at commit `{commit}`.{origin}
 
 ## Trained on
 
