@@ -233,6 +233,8 @@ def robustness(found: Mapping[str, Any], path: Path, note: str = "") -> None:
                           size=7.5, color=MUTED)  # fmt: skip
         axes.set_yticks(range(len(names)), names, color=INK)
         axes.set(xlabel="accuracy", ylim=(-0.6, len(names) - 0.3))
+        axes.locator_params(axis="x", steps=[1, 2, 5, 10])  # whole percents, as they are labelled
+        axes.margins(x=0.08)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.grid(visible=True, axis="x")
         figure.legend(loc="outside upper center", ncols=4)
