@@ -105,7 +105,8 @@ def test_a_pruned_trial_does_not_show_as_failed(
     short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mien.learning.search.Trial.should_prune", lambda trial, step, score: trial.number == 1)
-    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", short)
+    params = dataclasses.replace(short, tune=dataclasses.replace(short.tune, epochs=2))
+    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", params)
     states = [trial["state"] for trial in json.loads((tmp_path / "cnn.json").read_text())["trials"]]
     assert states == ["complete", "pruned"]
     assert sorted(child.data.tags.get("pruned", "") for child in runs("trial")) == ["", "true"]
@@ -122,6 +123,14 @@ def test_the_searches_overlay_begins_with_each_recipe_and_draws_what_trainings_t
         assert found["trials"][0]["params"] == start
         for trial in found["trials"]:
             assert params.training(name, trial["params"])
+
+
+def test_a_trial_is_not_pruned_at_its_last_epoch(
+    short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.learning.search.Trial.should_prune", lambda *_: True)
+    tune.run("cnn", prepared, tmp_path / "cnn.json", tmp_path / "study", short)
+    assert [trial["state"] for trial in json.loads((tmp_path / "cnn.json").read_text())["trials"]] == ["complete"] * 2
 
 
 def test_a_family_that_searches_nothing_is_not_tried(short: Params, prepared: Path, tmp_path: Path) -> None:

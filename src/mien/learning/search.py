@@ -46,13 +46,17 @@ class Trial:
             raise StoppedError
 
     def should_prune(self, step: int, score: float) -> bool:
-        """Report a score after `step` epochs to Optuna; true if the trial should be pruned (raise Pruned)."""
+        """Report a score after `step` epochs to Optuna; true if the trial should be pruned (raise Pruned).
+
+        The startup trials are not: what they tell of the space is what later ones are drawn by.
+        """
         try:
             self.study.patiently(lambda: self.optuna_trial.report(score, step))
         except optuna.exceptions.UpdateFinishedTrialError:
             # It counted as lost while the database was away, and another process tries its values now.
             return True
-        return self.study.patiently(self.optuna_trial.should_prune)
+        pruned = self.study.patiently(self.optuna_trial.should_prune)
+        return pruned and self.number >= self.study.startup_trials
 
 
 Objective = Callable[[Trial], float]

@@ -45,7 +45,7 @@ class Study:
 
     def __init__(self, name: str, budget: Tune, seed: int, starts: Sequence[dict[str, Any]]) -> None:
         """Open the study; a new one begins with the values of `starts`."""
-        self.name = name
+        self.name, self.startup_trials = name, budget.startup_trials
         self._address, self._budget, self._seed = address(budget), budget, seed
         with one_at_a_time(budget, "study"):
             self._storage = open_storage(self._address)

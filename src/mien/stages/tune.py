@@ -136,7 +136,8 @@ def _try(trial: search.Trial, plan: "Plan", child: tracking.Run, train: Train, *
     def on_epoch(epoch: int, numbers: dict[str, float]) -> None:
         child.log_metrics(numbers, step=epoch)
         scores.append(numbers[METRIC])
-        if prunes and trial.should_prune(epoch, numbers[METRIC]):
+        # At its last epoch a trial has cost all that it can.
+        if prunes and trial.should_prune(epoch, numbers[METRIC]) and epoch < plan.recipe.epochs:
             child.prune()
             raise search.Pruned
 
