@@ -7,9 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -40,21 +43,20 @@ def address(tmp_path: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    start = [
-        *ray,
-        "start",
-        "--head",
-        f"--port={port}",
-        "--num-cpus=1",
-        "--disable-usage-stats",
-        "--include-dashboard=false",
-    ]
-    subprocess.run(start, check=True, capture_output=True, timeout=120)
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}", "--num-cpus=1"]
+    start += ["--disable-usage-stats", "--include-dashboard=false", "--block"]
+    with (tmp_path / "ray.log").open("w") as log:
+        head = psutil.Popen(start, stdout=log, stderr=log)
     try:
+        while "runtime started" not in (tmp_path / "ray.log").read_text():
+            assert head.is_running(), (tmp_path / "ray.log").read_text()
+            time.sleep(0.2)
         yield f"127.0.0.1:{port}"
-    finally:
-        subprocess.run([*ray, "stop", "--force"], check=False, capture_output=True, timeout=60)
+    finally:  # not `ray stop`, which ends the clusters of other tests too
+        for process in [*head.children(recursive=True), head]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        head.wait(60)
 
 
 def run(*arguments: str) -> "subprocess.Popen[str]":
