@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from mien.cluster import jobs as portable
+from mien.cluster import trial_jobs
 from mien.cluster.jobs import CODE, Home
 from mien.config.params import Family, Params
 from mien.data.dataset import digest, read_split
@@ -117,9 +118,12 @@ def test_a_machine_without_this_projects_packages_trains_and_home_records_it_wit
 
 def test_a_family_that_starts_from_the_shipped_model_is_trained_at_home(small: Params, tmp_path: Path) -> None:
     shipped = dataclasses.replace(small.family("wider").model, weights="shipped")
-    changed = dataclasses.replace(small, families={**small.families, "wider": Family(shipped, {"epochs": 1})})
+    searched = Family(shipped, {"epochs": 1}, small.family("cnn").search)
+    changed = dataclasses.replace(small, families={**small.families, "wider": searched})
     with pytest.raises(MienError, match=r"wider starts from the package's own model.*dvc repro train@wider"):
         portable.write(tmp_path / "jobs", ["cnn", "wider"], changed, Home())
+    with pytest.raises(MienError, match="wider starts from the package's own model"):
+        trial_jobs.write(tmp_path / "jobs", ["wider"], 2, changed, Home())
     assert not (tmp_path / "jobs").exists()
 
 
@@ -214,6 +218,15 @@ def test_teachers_that_are_trained_here_go_along(small: Params, tmp_path: Path) 
     taken, refused = portable.take(folder, [], small, Home())
     assert ([job.name for job in taken], refused) == (["pupil"], [])
     assert run_train("pupil", small)["epochs"] == 3
+
+
+def test_a_teacher_that_started_from_the_shipped_model_goes_along(small: Params, tmp_path: Path) -> None:
+    run_train("cnn", small)
+    began = dataclasses.replace(small.family("cnn").model, weights="shipped")
+    teacher = dataclasses.replace(small.family("cnn"), model=began)
+    changed = dataclasses.replace(small, families={**small.families, "cnn": teacher})
+    assert [job.name for job in portable.write(tmp_path / "jobs", ["pupil"], changed, Home())] == ["pupil"]
+    assert any("pupil finished" in line for line in trained(tmp_path / "jobs"))
 
 
 def test_a_student_waits_for_a_teacher_that_nobody_trains(small: Params, tmp_path: Path) -> None:

@@ -43,11 +43,6 @@ class Home:
         family = params.family(name)
         searched = read_json(self.tuned / f"{name}.json", made_by=f"dvc repro tune@{name}") if family.search else {}
         architecture, recipe = params.training(name, searched["best"]["params"] if searched else {})
-        if architecture.weights == "shipped":
-            raise MienError(
-                f"{name} starts from the package's own model, which other machines do not have: train it here "
-                f"(dvc repro train@{name}). As a teacher its weights go along."
-            )
         return Job(folder / name, architecture, recipe, params.seed_of(name), data, provenance.commit(), family.distil)
 
 
@@ -58,6 +53,7 @@ def write(folder: Path, names: Sequence[str], params: Params, home: Home) -> lis
     plans or faces, or a search has not been made.
     """
     chosen, faces = list(names or params.candidates), home.faces()
+    refuse_shipped(chosen, params)
     data = digest(faces)
     made = {name: home.job(folder, name, params, data) for name in chosen}
     given = {teacher for job in made.values() for teacher in job.teachers} - made.keys()
@@ -67,6 +63,15 @@ def write(folder: Path, names: Sequence[str], params: Params, home: Home) -> lis
         job.write()
     complete(folder, faces, home)
     return [job for job in jobs.read_all(folder) if job.name in made]
+
+
+def refuse_shipped(names: Sequence[str], params: Params) -> None:
+    """Raise MienError where one of these families starts from the package's own model."""
+    if bound := [name for name in names if params.family(name).model.weights == "shipped"]:
+        raise MienError(
+            f"{', '.join(bound)} starts from the package's own model, which other machines do not have: train it here "
+            f"(dvc repro train@{bound[0]}). As a teacher its weights go along."
+        )
 
 
 def complete(folder: Path, faces: Faces, home: Home) -> None:
