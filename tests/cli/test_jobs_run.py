@@ -62,7 +62,12 @@ def address(tmp_path: Path) -> Iterator[str]:
 def run(*arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "mien", "jobs", "run", "jobs", "cnn", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background lets them, and all that they start, ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.long

@@ -1,9 +1,12 @@
-"""A project of three tiny trainings."""
+"""A project of three tiny trainings, and the processes that train on a test's cluster."""
 
 import dataclasses
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mien.config.params import DistillationRecipe, Family, Params
@@ -25,3 +28,18 @@ def small(params: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.Mo
     }
     distil = DistillationRecipe(("cnn",) * 5, start="cnn")
     return dataclasses.replace(params, families=families, students={"pupil": Family(network, recipe, distil=distil)})
+
+
+@pytest.fixture
+def workers() -> Callable[[], list[psutil.Process]]:
+    """Finds the processes that train now on this test's cluster, whose nodes are its children."""
+
+    def find() -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any("ray::train" in part for part in process.cmdline()):
+                    found.append(process)
+        return found
+
+    return find

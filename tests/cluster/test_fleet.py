@@ -1,14 +1,13 @@
 """Trainings on a Ray cluster of three real nodes: what dies is carried on, and nothing else is trained twice."""
 
-import os
 import re
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from mien.cluster import jobs as portable
@@ -23,6 +22,8 @@ connection: Any = pytest.importorskip("mien.cluster.connection")
 fleet: Any = pytest.importorskip("mien.cluster.fleet")
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+Workers = Callable[[], list[psutil.Process]]
 
 
 @pytest.fixture
@@ -94,23 +95,18 @@ def test_a_node_that_dies_costs_one_epoch(cluster: Any, folder: Path, small: Par
     assert_same_weights(folder, in_one_process(small, tmp_path))
 
 
-def test_a_worker_that_is_killed_goes_on(cluster: Any, folder: Path, small: Params, tmp_path: Path) -> None:
-    import psutil
-
+def test_a_worker_that_is_killed_goes_on(
+    cluster: Any, folder: Path, small: Params, tmp_path: Path, workers: Workers
+) -> None:
     cluster.add_node(num_cpus=1)
     killed: list[int] = []
 
     def kill(trainings: Sequence[Any]) -> None:
         kept = (folder / "cnn/state.json").exists() or (folder / "wider/state.json").exists()
         if kept and not killed:
-            named = [
-                process.pid
-                for process in psutil.process_iter(["cmdline"])
-                if any("ray::train" in part for part in process.info["cmdline"] or ())
-            ]
-            for pid in named:
-                os.kill(pid, signal.SIGKILL)
-            killed.extend(named)
+            for worker in workers():
+                worker.kill()
+                killed.append(worker.pid)
 
     given_up, lines = run(cluster, folder, kill)
     assert killed

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ connection: Any = pytest.importorskip("mien.cluster.connection")
 cluster_trials: Any = pytest.importorskip("mien.cluster.trials")
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+Workers = Callable[[], list[psutil.Process]]
 
 HOME = Home()
 
@@ -82,15 +83,6 @@ def assert_recorded(name: str, lost: int = 0) -> None:
     assert len(set(values)) == 4, "nothing is trained twice but what died"
 
 
-def workers() -> list[int]:
-    """Processes that train a trial now."""
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if any("ray::train" in part for part in process.info["cmdline"] or ())
-    ]
-
-
 def test_trials_of_several_studies_run_at_once_and_are_recorded_as_at_home(cluster: Any, searched: Params) -> None:
     for _ in range(2):
         cluster.add_node(num_cpus=1)
@@ -125,7 +117,7 @@ def test_trials_of_several_studies_run_at_once_and_are_recorded_as_at_home(clust
 
 
 def test_a_pruned_trial_ends_and_its_process_takes_the_next(
-    cluster: Any, searched: Params, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, searched: Params, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.add_node(num_cpus=1)
     monkeypatch.setattr("mien.learning.search.Trial.should_prune", lambda trial, step, score: trial.number in {1, 2})
@@ -137,7 +129,7 @@ def test_a_pruned_trial_ends_and_its_process_takes_the_next(
             try:
                 return train(*arguments, **named)
             finally:
-                seen.update(workers())
+                seen.update(worker.pid for worker in workers())
 
         machines.train = watched
         assert search_all(["cnn"], searched, HOME, machines) == {}
@@ -149,8 +141,14 @@ def test_a_pruned_trial_ends_and_its_process_takes_the_next(
 
 
 @pytest.mark.parametrize("dies", ["worker", "node"])
-def test_the_trial_of_what_dies_is_tried_again_elsewhere(dies: str, cluster: Any, searched: Params) -> None:
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+def test_the_trial_of_what_dies_is_tried_again_elsewhere(
+    dies: str, cluster: Any, searched: Params, workers: Workers
+) -> None:
+    nodes = {
+        node.all_processes["raylet"][0].process.pid: node for node in (cluster.add_node(num_cpus=1) for _ in "123")
+    }
+    # Long enough that no trial is over when the first one's first epoch is seen.
+    searched = dataclasses.replace(searched, tune=dataclasses.replace(searched.tune, epochs=8))
     killed: list[int] = []
     said: list[str] = []
     with elsewhere(cluster, said.append) as machines:
@@ -160,11 +158,12 @@ def test_the_trial_of_what_dies_is_tried_again_elsewhere(dies: str, cluster: Any
             def seen(epoch: int, numbers: dict[str, float]) -> None:
                 if not killed:
                     killed.append(trial.number)
+                    worker = workers()[0]
                     # Of a node each process is ended, as where a machine loses its power.
                     if dies == "node":
-                        cluster.remove_node(nodes[0], allow_graceful=False)
+                        cluster.remove_node(nodes[worker.ppid()], allow_graceful=False)
                     else:
-                        os.kill(workers()[0], signal.SIGKILL)
+                        worker.kill()
                 on_epoch(epoch, numbers)
 
             return train(trial, family, plan, seen)

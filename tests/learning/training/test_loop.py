@@ -555,6 +555,7 @@ def stop(event, arguments):
         os.kill(os.getpid(), getattr(signal, sys.argv[3]))
 
 loop.scanned = counted
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background lets what it starts ignore it
 sys.addaudithook(stop)
 train(made, Path(sys.argv[1]) / "kept")
 """
