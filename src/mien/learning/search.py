@@ -56,7 +56,7 @@ class Trial:
             # It counted as lost while the database was away, and another process tries its values now.
             return True
         pruned = self.study.patiently(self.optuna_trial.should_prune)
-        return pruned and self.number >= self.study.startup_trials
+        return pruned and self.study.patiently(self.study.knows_enough)
 
 
 Objective = Callable[[Trial], float]

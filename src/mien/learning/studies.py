@@ -45,7 +45,7 @@ class Study:
 
     def __init__(self, name: str, budget: Tune, seed: int, starts: Sequence[dict[str, Any]]) -> None:
         """Open the study; a new one begins with the values of `starts`."""
-        self.name, self.startup_trials = name, budget.startup_trials
+        self.name = name
         self._address, self._budget, self._seed = address(budget), budget, seed
         with one_at_a_time(budget, "study"):
             self._storage = open_storage(self._address)
@@ -63,6 +63,10 @@ class Study:
     def trials(self, *states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
         """The trials of all processes; with `states`, those in one of them."""
         return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def knows_enough(self) -> bool:
+        """Whether as many trials as start the search are finished; retries of lost ones have higher numbers."""
+        return len(self.trials(*FINISHED)) >= self._budget.startup_trials
 
     def next_trial(self, runner: Runner) -> optuna.Trial | None:
         """The next trial; None once the budget is spent and nobody works on a trial any more.
