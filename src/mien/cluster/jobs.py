@@ -15,6 +15,7 @@ from mien.errors import MienError
 from mien.files import alone_in, read_json, write_file, write_json
 from mien.learning import jobs
 from mien.learning.jobs import FACES, STATE, Faces, Job
+from mien.learning.training import exported
 from mien.registry import provenance
 
 CODE = "mien.zip"
@@ -53,7 +54,7 @@ def write(folder: Path, names: Sequence[str], params: Params, home: Home) -> lis
     plans or faces, or a search has not been made.
     """
     chosen, faces = list(names or params.candidates), home.faces()
-    refuse_shipped(chosen, params)
+    refuse_exported(chosen, params)
     data = digest(faces)
     made = {name: home.job(folder, name, params, data) for name in chosen}
     given = {teacher for job in made.values() for teacher in job.teachers} - made.keys()
@@ -65,11 +66,11 @@ def write(folder: Path, names: Sequence[str], params: Params, home: Home) -> lis
     return [job for job in jobs.read_all(folder) if job.name in made]
 
 
-def refuse_shipped(names: Sequence[str], params: Params) -> None:
-    """Raise MienError where one of these families starts from the package's own model."""
-    if bound := [name for name in names if params.family(name).model.weights == "shipped"]:
+def refuse_exported(names: Sequence[str], params: Params) -> None:
+    """Raise MienError where one of these families starts from an exported model, the package's own or another."""
+    if bound := [name for name in names if exported.source(params.family(name).model)]:
         raise MienError(
-            f"{', '.join(bound)} starts from the package's own model, which other machines do not have: train it here "
+            f"{', '.join(bound)} starts from an exported model, which other machines do not have: train it here "
             f"(dvc repro train@{bound[0]}). As a teacher its weights go along."
         )
 

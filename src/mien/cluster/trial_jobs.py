@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
-from mien.cluster.jobs import Home, complete, refuse_shipped
+from mien.cluster.jobs import Home, complete, refuse_exported
 from mien.config.params import Params
 from mien.data.dataset import digest
 from mien.errors import MienError
@@ -25,7 +25,7 @@ def write(folder: Path, names: Sequence[str], count: int, params: Params, home: 
     """
     if plain := [name for name in names if not params.family(name).search]:
         raise MienError(f"{', '.join(plain)} has no search: give it search: in params.yaml, or write its training.")
-    refuse_shipped(names, params)
+    refuse_exported(names, params)
     faces = home.faces()
     made = [job for name in names for job in _write(folder, name, count, params, faces)]
     complete(folder, faces, home)

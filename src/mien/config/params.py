@@ -1,6 +1,7 @@
 """params.yaml as frozen dataclasses; unknown, missing or out-of-range keys raise MienError with their name."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from mien.errors import MienError
 
 CHAMPION = "champion"
 """The folder in models/ that is no family's."""
+
+WEIGHTS = "imagenet, shipped or the path of an exported model.onnx"
 
 TEACHERS = 5
 """Length of a student's `teachers` list: the number of teachers that dvc.yaml's stage `distil` depends on."""
@@ -54,7 +57,7 @@ class Augmentation:
     rotation is in degrees, shift and zoom are shares of the side, brightness and contrast are relative
     strengths, erasing is the probability of hiding one random rectangle. The effects of cameras have a probability and
     a largest strength: blur (σ in pixels), gamma (log2 of the exponent, either way), noise (σ in grays of 255), jpeg
-    (100 less the quality).
+    (100 less the quality), dark (share of the light that is missing).
     """
 
     flip: bool = False
@@ -66,6 +69,7 @@ class Augmentation:
     erasing: Annotated[float, between(0, 1)] = 0.0
     blur: Effect = Effect()
     gamma: Effect = Effect()
+    dark: Effect = Effect()
     noise: Effect = Effect()
     jpeg: Effect = Effect()
 
@@ -103,13 +107,13 @@ class Architecture:
 
     network names the module in learning/models; blocks (cnn only) lists the filters of each block's convolutions, with
     pooling between blocks; width scales every channel count; l2 is one number or one per block; weights is `imagenet`,
-    `shipped` (those of the package's own champion, for a network like it) or null; options are hyperparameters of this
-    network alone, which its module declares and `models.check` checks.
+    `shipped` (the package's own champion) or the path of another exported model.onnx, for a network like it, or null;
+    options are hyperparameters of this network alone, which its module declares and `models.check` checks.
     """
 
     network: str
     input_size: Annotated[int, between(16, 512)] = 48
-    weights: Literal["imagenet", "shipped"] | None = None
+    weights: str | None = None
     width: Annotated[float, between(0.01, 4)] = 1.0
     blocks: tuple[tuple[int, ...], ...] = ()
     batch_norm: Literal["none", "conv", "block"] = "conv"
@@ -324,6 +328,8 @@ def _family_faults(params: Params) -> Iterator[str]:
         else:
             if not (recipe.epochs or architecture.weights):
                 yield f"families.{name}.train.epochs is 0, expected 1 or more where model.weights names no weights."
+            if not re.fullmatch(r"imagenet|shipped|.+\.onnx", architecture.weights or "shipped"):
+                yield f"families.{name}.model.weights is {architecture.weights!r}, expected {WEIGHTS}."
         for key in family.search:
             if not _is_hyperparameter(key):
                 yield (

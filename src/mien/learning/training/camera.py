@@ -1,4 +1,4 @@
-"""What a camera does to a face: blur, another gamma, sensor noise and JPEG, at random and in the graph."""
+"""What a camera does to a face, at random and in the graph: blur, another gamma, darkness, sensor noise and JPEG."""
 
 from typing import Any
 
@@ -43,6 +43,7 @@ class CameraEffects(keras.layers.Layer):  # type: ignore[misc]
             for effect, apply in (
                 (recipe.blur, _blur),
                 (recipe.gamma, self._gamma),
+                (recipe.dark, _dark),
                 (recipe.noise, self._noise),
                 (recipe.jpeg, _jpeg),
             )
@@ -77,6 +78,10 @@ class CameraEffects(keras.layers.Layer):  # type: ignore[misc]
 
     def _noise(self, faces: Tensor, sigma: Tensor) -> Tensor:
         return faces + sigma * keras.random.normal(ops.shape(faces), seed=self.seed_generator)
+
+
+def _dark(faces: Tensor, missing: Tensor) -> Tensor:
+    return faces * (1.0 - missing)
 
 
 def _blur(faces: Tensor, sigma: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from mien.emotions import EMOTIONS
 from mien.evaluation.metrics import accuracy, macro_f1
 from mien.files import write_file
 from mien.learning import models
-from mien.learning.training import hardware, shipped
+from mien.learning.training import exported, hardware
 from mien.learning.training.augmentation import Augment
 from mien.learning.training.batches import Batches
 from mien.learning.training.camera import CameraEffects
@@ -69,8 +69,9 @@ class Plan:
 
     @cached_property
     def start(self) -> str:
-        """SHA-256 of the shipped model whose weights the training begins with; empty where it begins otherwise."""
-        return shipped.digest() if self.architecture.weights == "shipped" else ""
+        """SHA-256 of the exported model whose weights the training begins with; empty where it begins otherwise."""
+        source = exported.source(self.architecture)
+        return exported.digest(source) if source else ""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -157,9 +158,9 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
 
 def _begin(network: keras.Model, plan: Plan) -> None:
     """Give a new training the weights that it starts from, where they are not drawn."""
-    if plan.start:
+    if source := exported.source(plan.architecture):
         start = models.build(plan.architecture)  # in float32, which statistics are measured in
-        shipped.restore(start, plan.training.images)
+        exported.restore(start, plan.training.images, source)
         network.set_weights(copied(start.weights))
     if plan.teachers:
         plan.teachers.begin(network)

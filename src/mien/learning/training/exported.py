@@ -1,4 +1,4 @@
-"""The package's own champion as the start of a training: its ONNX weights back in the Keras network they came from."""
+"""An exported model as the start of a training: its ONNX weights back in the Keras network they came from."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -10,9 +10,10 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from mien.config.params import Architecture
 from mien.errors import MienError
 
-MODEL = Path(__file__).parents[2] / "shipped" / "model.onnx"
+SHIPPED = Path(__file__).parents[2] / "shipped" / "model.onnx"
 
 SEEN = 4096
 """Most faces over which the statistics of batch normalisation are measured."""
@@ -22,27 +23,36 @@ BATCH = 256
 Array = NDArray[np.float32]
 
 
-def digest() -> str:
-    """SHA-256 of the shipped model. Raises MienError where this installation has none."""
-    if not MODEL.is_file():
-        raise MienError(f"weights: shipped needs the package's own model, and {MODEL} is missing. Install mien anew.")
-    return sha256(MODEL.read_bytes()).hexdigest()
+def source(architecture: Architecture) -> Path | None:
+    """The exported model whose weights the network starts with; None where it starts otherwise."""
+    weights = architecture.weights or ""
+    return SHIPPED if weights == "shipped" else Path(weights) if weights.endswith(".onnx") else None
 
 
-def restore(network: keras.Model, faces: NDArray[np.uint8], model: Path = MODEL) -> None:
+def digest(model: Path) -> str:
+    """SHA-256 of an exported model. Raises MienError where it is missing."""
+    if model.is_file():
+        return sha256(model.read_bytes()).hexdigest()
+    if model == SHIPPED:
+        raise MienError(f"weights: shipped needs the package's own model, and {model} is missing. Install mien anew.")
+    raise MienError(f"weights: {model} is not there. Name a model.onnx that `mien train` wrote, or shipped.")
+
+
+def restore(network: keras.Model, faces: NDArray[np.uint8], model: Path) -> None:
     """Give `network` the weights of the ONNX file that was exported from one like it.
 
     An export folds batch normalisation into the convolution before it. Here each normalisation gets the mean and
     variance of what it sees of `faces` `(n, 48, 48, 1)`, and the scale and offset that undo them: predictions are the
-    exported ones, and a training normalises as it did. Raises MienError where the networks differ.
+    exported ones, and a training normalises as it did. Raises MienError where the networks differ, and where the file
+    is no ONNX model.
     """
     stored = list(_stored(model))
     own = [layer for layer in network.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
     shapes = [tuple(kernel.shape) for kernel, _ in stored]
     if shapes != [tuple(layer.kernel.shape) for layer in own]:
         raise MienError(
-            f"The network {network.name} cannot start from the shipped one, whose kernels are "
-            f"{', '.join(map(str, shapes))}. Give it the model: of a family that was shipped, or leave weights: out."
+            f"The network {network.name} cannot start from {model}, whose kernels are {', '.join(map(str, shapes))}. "
+            "Give it the model: of the family that was exported, or leave weights: out."
         )
     normalised = {layer: _next(layer, network) for layer in own if not layer.use_bias}
     if set(normalised.values()) != set(_normalisations(network)):
@@ -58,8 +68,12 @@ def restore(network: keras.Model, faces: NDArray[np.uint8], model: Path = MODEL)
 def _stored(model: Path) -> Iterator[tuple[Array, Array]]:
     """Kernels in Keras' order of axes and biases, layer by layer."""
     import onnx
+    from google.protobuf.message import DecodeError
 
-    graph = onnx.load(model).graph
+    try:
+        graph = onnx.load(model).graph
+    except DecodeError:
+        raise MienError(f"weights: {model} is no ONNX model. Name a model.onnx that `mien train` wrote.") from None
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node, following in zip(graph.node, [*graph.node[1:], None], strict=True):
         given = [arrays[name] for name in node.input if name in arrays]

@@ -1,6 +1,7 @@
-"""The shipped model as the start of a training: it answers as before, and its normalisation learns again."""
+"""An exported model as the start of a training: it answers as before, and its normalisation learns again."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from mien.data.dataset import Split
 from mien.errors import MienError
 from mien.inference.runtime import Runtime
 from mien.learning import models
-from mien.learning.training import loop, shipped
+from mien.learning.training import exported, loop
 from mien.learning.training.loop import Plan, train
 
 SHIPPED = Architecture(
@@ -39,7 +40,7 @@ def plan(architecture: Architecture = SHIPPED, recipe: Training = KEPT) -> Plan:
 
 def test_without_an_epoch_the_answers_are_those_of_the_shipped_model(tmp_path: Path) -> None:
     result = train(plan(), tmp_path)
-    expected = Runtime(shipped.MODEL, backend="onnxruntime").predict(faces(14).images.astype(np.float32))
+    expected = Runtime(exported.SHIPPED, backend="onnxruntime").predict(faces(14).images.astype(np.float32))
     assert np.allclose(loop.predict(result.network, faces(14)), expected, atol=1e-4)
     assert (result.state.epoch, result.state.best, result.state.history) == (0, 0, {})
 
@@ -70,13 +71,13 @@ def test_an_epoch_trains_the_shipped_weights_further_and_another_shipped_model_i
     assert np.allclose(further[0], kept[0], atol=1e-3)
     assert not np.allclose(drawn[0], kept[0], atol=1e-2)
     before = plan().fingerprint
-    monkeypatch.setattr(shipped, "digest", lambda: "another")
+    monkeypatch.setattr(exported, "digest", lambda _: "another")
     assert plan().fingerprint != before
 
 
 def test_a_network_that_differs_is_refused_with_the_kernels_of_the_shipped_one() -> None:
     other = dataclasses.replace(SHIPPED, blocks=((8,), (16,)))
-    with pytest.raises(MienError, match=r"network cnn cannot start from the shipped one.*\(3, 3, 1, 32\).*\(512, 7\)"):
+    with pytest.raises(MienError, match=r"network cnn cannot start from .*model.onnx.*\(3, 3, 1, 32\).*\(512, 7\)"):
         train(plan(other))
     with pytest.raises(MienError, match="normalises batches elsewhere"):
         train(plan(dataclasses.replace(SHIPPED, batch_norm="block")))
@@ -88,13 +89,36 @@ def test_every_export_of_a_network_like_the_shipped_one_can_be_restored(tmp_path
     for number, architecture in enumerate((dataclasses.replace(small, dense=()), plain)):
         keras.utils.set_random_seed(number)
         network, again = models.build(architecture), models.build(architecture)
-        network.set_weights([np.random.default_rng(1).uniform(0.1, 0.5, w.shape) for w in network.get_weights()])
+        drawn = np.random.default_rng(1)
+        network.set_weights([w if w.ndim > 1 else drawn.uniform(0.1, 0.5, w.shape) for w in network.get_weights()])
         loop.export(network, tmp_path / "model.onnx")
-        shipped.restore(again, faces(70).images, tmp_path / "model.onnx")
+        exported.restore(again, faces(70).images, tmp_path / "model.onnx")
         assert np.allclose(loop.predict(again, faces(14)), loop.predict(network, faces(14)), atol=1e-4)
 
 
 def test_an_installation_without_the_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shipped, "MODEL", tmp_path / "model.onnx")
+    monkeypatch.setattr(exported, "SHIPPED", tmp_path / "model.onnx")
     with pytest.raises(MienError, match=r"needs the package's own model, and .*model\.onnx is missing"):
         train(plan())
+
+
+def test_any_exported_file_can_be_named_and_its_bytes_belong_to_the_plan(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    shutil.copy(exported.SHIPPED, file)
+    named = dataclasses.replace(SHIPPED, weights=str(file))
+    assert np.allclose(train(plan(named)).network.get_weights()[0], train(plan()).network.get_weights()[0])
+    assert plan(named).start == plan().start
+    file.write_bytes(b"no model")
+    assert plan(named).start != plan().start
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, r"weights: .*mine\.onnx is not there"), (b"no model", r"mine\.onnx is no ONNX model")],
+)
+def test_a_file_that_is_no_export_is_refused_by_name(content: bytes | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.onnx"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(MienError, match=message):
+        train(plan(dataclasses.replace(SHIPPED, weights=str(file))))
