@@ -29,8 +29,8 @@ from mien.learning.jobs import Faces, Job
 from mien.learning.training import loop
 from mien.learning.worker import Worker
 
-DIES_AFTER = 3
-"""Epochs after which a node is killed."""
+DIES_AFTER, LASTS = 8, 10
+"""Epochs after which a node is killed, late enough that the other has imported Keras, and epochs in all."""
 
 Watch = Callable[[Sequence[Any]], None]
 
@@ -141,7 +141,7 @@ def trained(folder: Path) -> float:
 
 def after_a_death(root: Path, faces: Faces) -> float:
     """Seconds from the kill of a node to the end of the next epoch on one that has waited since the epoch before."""
-    folder, died, heard = write(root / "death", faces, 6, 1), 0.0, 0.0
+    folder, died, heard = write(root / "death", faces, LASTS, 1), 0.0, 0.0
     made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes: list[Any] = [made.add_node(num_cpus=1)]
 

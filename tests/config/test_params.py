@@ -85,6 +85,14 @@ def test_chosen_values_are_laid_over_the_familys_block(params: Params) -> None:
             {"families": {"cnn": {"train": {"epochs": 0}}}},
             "families.cnn.train.epochs is 0, expected 1 or more where model.weights names no weights",
         ),
+        (
+            {"families": {"cnn": {"model": {"weights": "mine.keras"}}}},
+            "families.cnn.model.weights is 'mine.keras', expected imagenet, shipped or the path of an exported",
+        ),
+        (
+            {"train": {"augmentation": {"dark": {"probability": 1, "strength": 1.2}}}},
+            "families.cnn.train.augmentation.dark.strength is 1.2, expected 0 to 1",
+        ),
         ({"train": {"epochs": "many"}}, "train.epochs is 'many', expected a whole number"),
         ({"train": {"optimizer": "sdg"}}, "train.optimizer is 'sdg', expected one of sgd, adam, adamw"),
         ({"train": {"augmentation": {"flip": "yes please"}}}, "train.augmentation.flip"),

@@ -328,6 +328,8 @@ def _family_faults(params: Params) -> Iterator[str]:
         else:
             if not (recipe.epochs or architecture.weights):
                 yield f"families.{name}.train.epochs is 0, expected 1 or more where model.weights names no weights."
+            if (dark := recipe.augmentation.dark.strength) > 1:
+                yield f"families.{name}.train.augmentation.dark.strength is {dark}, expected 0 to 1."
             if not re.fullmatch(r"imagenet|shipped|.+\.onnx", architecture.weights or "shipped"):
                 yield f"families.{name}.model.weights is {architecture.weights!r}, expected {WEIGHTS}."
         for key in family.search:

@@ -10,6 +10,7 @@ from mien.learning.training.camera import CameraEffects
 ALWAYS: dict[str, Any] = {
     "blur": Effect(1, 2),
     "gamma": Effect(1, 1),
+    "dark": Effect(1, 0.8),
     "noise": Effect(1, 20),
     "jpeg": Effect(1, 90),
 }
@@ -86,6 +87,14 @@ def test_noise_has_the_spread_that_it_should(monkeypatch: pytest.MonkeyPatch) ->
     fixed(monkeypatch)
     spread = (taken({"noise": Effect(1, 8)}) - faces())[(faces() > 60) & (faces() < 190)].std()
     assert spread == pytest.approx(8, rel=0.05)
+
+
+def test_darkness_takes_up_to_its_share_of_the_light_away() -> None:
+    left = taken({"dark": Effect(1, 0.8)}) / np.maximum(faces(), 1)
+    np.testing.assert_allclose(left.max(axis=(1, 2)), left.min(axis=(1, 2)), atol=1e-4)
+    assert left.min() >= 0.2 - 1e-6
+    assert left.min() < 0.25
+    assert left.max() > 0.9
 
 
 def test_gamma_moves_the_midtones_and_leaves_black_and_white() -> None:
