@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,7 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("gpu", "cpu"), help="train with JAX there")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, help="these alone")
     parser.add_argument("--minutes", type=float, default=8, help="what is not measured by then is left out")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # what a process of its own measures
     asked = parser.parse_args()
@@ -64,12 +64,12 @@ def main() -> None:
         measure = matrix_product if asked.only == PRODUCT else epochs
         print(json.dumps(measure(asked.only, small=asked.device == "cpu")))
     elif asked.device:
-        on_device(asked.device, asked.networks, time.monotonic() + 60 * asked.minutes)
+        on_device(asked.device, asked.networks or NETWORKS, time.monotonic() + 60 * asked.minutes)
     else:
-        on_processor()
+        on_processor(asked.networks)
 
 
-def on_device(device: str, networks: list[str], until: float) -> None:
+def on_device(device: str, networks: Sequence[str], until: float) -> None:
     """A row for each network as soon as it is measured."""
     card = in_process(PRODUCT, device, "", until)
     if not card:
@@ -168,13 +168,13 @@ def power() -> Iterator[list[float]]:
         over.set()
 
 
-def on_processor() -> None:
-    """Every family at its reference size, with fused batch normalisation and with Keras' own."""
+def on_processor(networks: Sequence[str] | None) -> None:
+    """Every family (or these) at its reference size, with fused batch normalisation and with Keras' own."""
     params = load(PARAMS)
     split = random_faces(BATCHES * max(params.training(name)[1].batch_size for name in params.families))
     print(f"{hardware.describe()['processor']}, {hardware.describe()['cores']} cores, {hardware.precision('auto')}")
     rows = []
-    for name in params.families:
+    for name in networks or params.families:
         plan = loop.Plan.of(*params.training(name), split, split, params.seed)
         ways = [compiled(plan, fuse) for fuse in (fused, lambda network: network)]
         batches = Batches(split, plan.recipe, params.seed, 0)

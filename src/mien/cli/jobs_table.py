@@ -21,15 +21,15 @@ LEFT = {"training", "state", "machine"}
 def table(found: Sequence["Progress"], nodes: Mapping[str, str]) -> Table:
     """A row for each training; `nodes` says where those run that a cluster trains now."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("training", "state", "epoch", "best macro-F1", "s an epoch", "time left", "machine"):
+    for title in ("training", "state", "epoch", "best macro-F1", "images/s", "time left", "machine"):
         drawn.add_column(title, justify="left" if title in LEFT else "right")
     for one in found:
         score = "" if one.score is None else f"{one.score:.3f}"
-        pace = "" if one.seconds_per_epoch is None else f"{one.seconds_per_epoch:.1f}"
+        speed = f"{one.images / one.pace:,.0f}" if one.pace and one.images else ""
         state = "training" if one.job.name in nodes else one.state
         machine = nodes.get(one.job.name) or one.machine
         epochs = f"{one.epoch}/{one.job.recipe.epochs}"
-        drawn.add_row(one.job.name, state, epochs, score, pace, _left(one), machine)
+        drawn.add_row(one.job.name, state, epochs, score, speed, _left(one), machine)
     return drawn
 
 
@@ -69,14 +69,17 @@ def live_trials(running: Callable[[], Sequence["Running"]]) -> Iterator[Say]:
         return
 
     def draw() -> Table:
-        return table([Progress(run.job, "training", run.epoch, run.score, run.pace, run.node) for run in running()], {})
+        return table(
+            [Progress(run.job, "training", run.epoch, run.score, run.pace, run.images, run.node) for run in running()],
+            {},
+        )
 
     with Live(console=console, refresh_per_second=2, get_renderable=draw):
         yield console.print
 
 
 def _left(one: "Progress") -> str:
-    if one.seconds_per_epoch is None or one.job.finished:
+    if one.pace is None or one.job.finished:
         return ""
-    minutes = (one.job.recipe.epochs - one.epoch) * one.seconds_per_epoch / 60
+    minutes = (one.job.recipe.epochs - one.epoch) * one.pace / 60
     return f"{minutes:.1f} min"

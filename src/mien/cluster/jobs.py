@@ -86,13 +86,14 @@ def complete(folder: Path, faces: Faces, home: Home) -> None:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one job is; `state` is finished, training (or cut short), waiting or given."""
+    """How far one job is; `state` is finished, training (or cut short), waiting or given, `pace` seconds an epoch."""
 
     job: Job
     state: str
     epoch: int
     score: float | None
-    seconds_per_epoch: float | None
+    pace: float | None
+    images: int
     machine: str
 
 
@@ -166,7 +167,7 @@ def _progress(job: Job, finished: set[str]) -> Progress:
     machine = ", ".join(origin.get("gpus", [])) or origin.get("processor", "")
     epoch = known.get("epoch", 0)
     pace = known["seconds"] / epoch if epoch else None
-    return Progress(job, state, epoch, max(scores, default=None), pace, machine)
+    return Progress(job, state, epoch, max(scores, default=None), pace, known.get("images", 0), machine)
 
 
 def _zip_code(target: Path) -> None:

@@ -25,13 +25,14 @@ TRIES = 5
 
 @dataclass
 class Running:
-    """A trial on its way through the cluster; `pace` is in seconds an epoch."""
+    """A trial on its way through the cluster; an epoch of `images` takes `pace` seconds."""
 
     job: Job
     node: str = ""
     epoch: int = 0
     score: float | None = None
     pace: float | None = None
+    images: int = 0
 
 
 class Trials:
@@ -61,7 +62,7 @@ class Trials:
                 while run.epoch < state["epoch"]:
                     numbers = {name: values[run.epoch] for name, values in history.items()}
                     run.epoch, run.score = run.epoch + 1, numbers["val_macro_f1"]
-                    run.pace = state["seconds"] / state["epoch"]
+                    run.pace, run.images = state["seconds"] / state["epoch"], state["images"]
                     on_epoch(run.epoch, numbers)
         except BaseException as error:
             # The process of a trial that is pruned has imported Keras, and takes the next one.

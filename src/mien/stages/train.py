@@ -150,7 +150,7 @@ def _report(family: str, plan: Plan, result: Result, info: dict[str, Any], run_i
         },
         "history": state.history,
         "seconds": round(state.seconds, 1),
-        "images_per_second": round(result.images_per_second, 1),
+        "images_per_second": round(result.state.images_per_second, 1),
         "precision": state.precision,
         "hardware": state.origin,
         "data": {"name": info["name"], "digest": info["digest"], "rows": len(plan.training)},

@@ -24,10 +24,12 @@ Weights = list[NDArray[np.generic]]
 class State:
     """Progress of a training; `best` is the epoch (from 1) of the highest validation macro-F1.
 
-    `precision` is the dtype policy that it began with and keeps, `origin` says on which machine it was trained.
+    An epoch has so many `images`. `precision` is the dtype policy that it began with and keeps, `origin` says on which
+    machine it was trained.
     """
 
     fingerprint: str
+    images: int = 0
     epoch: int = 0
     best: int = 0
     seconds: float = 0.0
@@ -35,6 +37,11 @@ class State:
     origin: dict[str, Any] = field(default_factory=dict)
     ended: list[float] = field(default_factory=list)
     history: History = field(default_factory=dict)
+
+    @property
+    def images_per_second(self) -> float:
+        """Over all epochs, with the validation after each."""
+        return self.epoch * self.images / max(self.seconds, 1e-9)
 
     def record(self, numbers: dict[str, float], seconds: float) -> None:
         """Append one epoch's numbers."""

@@ -85,11 +85,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """A trained network with its best epoch's weights, its history and speed."""
+    """A trained network with its best epoch's weights, and its history."""
 
     network: keras.Model
     state: State
-    images_per_second: float
 
 
 def train(
@@ -108,16 +107,17 @@ def train(
     hardware.seed_everything(plan.seed)
     keeper = Checkpoints(checkpoints) if checkpoints else None
     state = keeper.state(plan.fingerprint) if keeper else State(plan.fingerprint)
+    state.images = len(plan.training)
     if keeper and state.epoch and is_over(state, plan.recipe):
         network = models.build(plan.architecture)
         network.set_weights(keeper.load_best(state))
-        return _result(network, state, plan)
+        return Result(network, state)
     state.precision = state.precision or plan.precision
     state.origin = hardware.describe() | dict(origin or {})
     if not plan.recipe.epochs:
         network = models.build(plan.architecture)
         _begin(network, plan)
-        return _result(network, state, plan)
+        return Result(network, state)
     with hardware.every_gpu(plan.recipe.batch_size):
         return _train(plan, keeper, state, on_epoch, bar)
 
@@ -153,7 +153,7 @@ def _train(plan: Plan, keeper: Checkpoints | None, state: State, on_epoch: OnEpo
         ended.keep()
         raise
     network.set_weights(best)
-    return _result(network, state, plan)
+    return Result(network, state)
 
 
 def _begin(network: keras.Model, plan: Plan) -> None:
@@ -192,10 +192,6 @@ class EndedEpoch:
         if self.keeper and self.unwritten:
             self.keeper.keep(*self.unwritten)
         self.unwritten = None
-
-
-def _result(network: keras.Model, state: State, plan: Plan) -> Result:
-    return Result(network, state, state.epoch * len(plan.training) / max(state.seconds, 1e-9))
 
 
 def predict(network: keras.Model, split: Split) -> NDArray[np.float32]:
