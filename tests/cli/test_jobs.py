@@ -1,5 +1,6 @@
 """`mien jobs` as it is typed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -39,7 +40,11 @@ def test_trainings_are_written_looked_at_and_taken_home(project: Path) -> None:
     assert "waiting" in call("status", "jobs")
     assert "Nothing in jobs is finished" in call("take", "jobs", code=1)
     Worker(Path("jobs"), say=lambda line: None).run()
-    assert "finished" in call("status", "jobs")
+    shown = call("status", "jobs")
+    assert "finished" in shown
+    state = json.loads((project / "jobs/cnn/state.json").read_text())
+    assert state["images"] == 140
+    assert f" {140 / state['seconds']:,.0f} " in shown, "images/s"
     assert call("take", "jobs").endswith("Next: dvc repro\n")
     assert (project / "checkpoints/cnn/state.json").exists()
 
