@@ -69,6 +69,17 @@ def test_the_study_is_drawn_and_kept_with_its_run(short: Params, prepared: Path,
     assert kept == {f"study/{name}" for name in names}
 
 
+def test_the_recipe_is_trained_in_full_though_its_first_trial_was_lost_and_a_later_one_has_its_values() -> None:
+    def trial(number: int, rate: float, value: float | None) -> dict[str, Any]:
+        state = "fail" if value is None else "complete"
+        return {"number": number, "state": state, "value": value, "params": {"rate": rate, "dropout": 0.3}}
+
+    known = [trial(0, 0.1, None), trial(1, 0.2, 0.5), trial(2, 0.3, 0.7), trial(3, 0.1, 0.4), trial(4, 0.4, 0.6)]
+    chosen = tune.finalists(known, {"rate": 0.1}, 2)
+    assert [one["number"] for one in chosen] == [3, 2, 4]
+    assert tune.finalists(known, {"rate": 0.1}, 0) == []
+
+
 def test_full_trainings_decide_where_they_are_asked_for(
     short: Params, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ def search(
     that the space holds, so that a search never ends below the recipe it began with. With `slots`, trials run side by
     side in threads. Returns `best` (value and params; both empty where no trial finished) and `trials`.
     """
-    study = studies.Study(name, budget, seed, [_held(space, start) for start in starts])
+    study = studies.Study(name, budget, seed, [held(space, start) for start in starts])
     with SideBySide(slots) if slots else InTurn() as runner:
         while taken := study.next_trial(runner):
             trial = Trial(taken.number, _values(study, taken, space), taken, study, runner)
@@ -104,7 +104,7 @@ def propose(
     draft.add_trials(known)
     for values in away:
         _draft(draft, values, space)
-    draft.enqueue_trial(_held(space, start), skip_if_exists=True)
+    draft.enqueue_trial(held(space, start), skip_if_exists=True)
     return [_suggest(draft.ask(), space) for _ in range(min(count, budget.trials - len(known) - len(away)))]
 
 
@@ -182,7 +182,8 @@ def _try(trial: Trial, objective: Objective) -> None:
     study.tell(trial.optuna_trial, score)
 
 
-def _held(space: Mapping[str, Dimension], start: Mapping[str, Any]) -> dict[str, Any]:
+def held(space: Mapping[str, Dimension], start: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that lie in the space, which a search begins with."""
     return {key: value for key, value in start.items() if _holds(space[key], value)}
 
 

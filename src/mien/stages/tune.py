@@ -71,48 +71,53 @@ def run(
 
         start, slots = family_search.start(family, params), elsewhere.slots if elsewhere else None
         found = search.search(study, space, [start], objective, params.tune, seed, slots)
-        if finalists := _finalists(found["trials"], params.tune.confirm):
-            values = [trial["params"] for trial in finalists]
+        if chosen := finalists(found["trials"], search.held(space, start), params.tune.confirm):
+            values = [trial["params"] for trial in chosen]
             budget = dataclasses.replace(params.tune, trials=len(values), minutes=math.inf)
             in_full = partial(objective, stage="full training")
             full = search.search(f"{study}-full", space, values, in_full, budget, seed, slots)
-            found |= _confirmed(finalists, full)
+            found |= _confirmed(chosen, full)
         parent.fail_children()
-        if found["best"]["value"] is not None:
-            parent.log_metrics({f"best_{METRIC}": found["best"]["value"]})
-            # As tags, because a search with a larger budget may find better, and MLflow's parameters never change.
-            parent.set_tags({f"best.{key}": value for key, value in found["best"]["params"].items()})
         # No run id, no date: a search that finds nothing new writes the same bytes, and nothing is trained anew.
         write_json(report, {"family": family, "metric": METRIC, **found})
-        parent.log_artifact(report)
         weights = search.importances(study, params.tune, seed)
-        result = {"study": study, "trials": len(found["trials"]), "importances": weights}
-        write_json(plots / "study.json", result)
-        draw(found["trials"], weights, family, plots)
-        if "confirmed" in found:
-            rho, (low, high) = found["rank_correlation"]["rho"], found["rank_correlation"]["interval"]
-            note = f"{family}, {METRIC}: rank correlation {rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
-            charts.proxy(found["confirmed"], plots / "proxy.png", note)
-        parent.log_artifact(plots, "study")
+        write_json(plots / "study.json", {"study": study, "trials": len(found["trials"]), "importances": weights})
+        draw(found, weights, family, plots)
+        _record(parent, found["best"], report, plots)
 
 
-def draw(trials: Sequence[Mapping[str, Any]], weights: Mapping[str, float], family: str, plots: Path) -> None:
-    """Charts of the trials that have a score: in their order, by their values, and which value mattered."""
-    scored = [trial for trial in trials if trial["value"] is not None]
+def _record(parent: tracking.Run, best: Mapping[str, Any], report: Path, plots: Path) -> None:
+    """Give the search's MLflow run what was found."""
+    if best["value"] is not None:
+        parent.log_metrics({f"best_{METRIC}": best["value"]})
+        # As tags, because a search with a larger budget may find better, and MLflow's parameters never change.
+        parent.set_tags({f"best.{key}": value for key, value in best["params"].items()})
+    parent.log_artifact(report)
+    parent.log_artifact(plots, "study")
+
+
+def draw(found: Mapping[str, Any], weights: Mapping[str, float], family: str, plots: Path) -> None:
+    """Charts of the trials that have a score: in their order, by their values, which value mattered, what they tell."""
+    scored = [trial for trial in found["trials"] if trial["value"] is not None]
     if scored:
         charts.search_history(scored, plots / "history.png", f"{family}, {METRIC}")
         charts.parallel_coordinates(scored, plots / "parallel_coordinates.png", f"{family}, {METRIC}")
     if weights:
         charts.importances(weights, plots / "importances.png", family)
+    if "confirmed" in found:
+        rho, (low, high) = found["rank_correlation"]["rho"], found["rank_correlation"]["interval"]
+        note = f"{family}, {METRIC}: rank correlation {rho:.2f} (95 % interval {low:.2f} to {high:.2f})"
+        charts.proxy(found["confirmed"], plots / "proxy.png", note)
 
 
-def _finalists(trials: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
-    """The recipe's own trial and the `count` best others; none where none is asked for or has a score."""
-    finished = [trial for trial in trials if trial["state"] == "complete"]
-    if not (count and finished):
+def finalists(trials: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
+    """The trial of the `recipe`, whatever its number, and the `count` best others; none where none is asked for."""
+    if not count:
         return []
-    others = sorted(finished[1:], key=lambda trial: -float(trial["value"]))
-    return [finished[0], *others[:count]]
+    finished = [trial for trial in trials if trial["state"] == "complete"]
+    own = [trial for trial in finished if recipe.items() <= trial["params"].items()][:1]
+    others = sorted((trial for trial in finished if trial not in own), key=lambda trial: -float(trial["value"]))
+    return [*own, *others[:count]]
 
 
 def _confirmed(finalists: Sequence[Mapping[str, Any]], full: Mapping[str, Any]) -> dict[str, Any]:
