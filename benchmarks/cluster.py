@@ -6,12 +6,15 @@ python benchmarks/cluster.py [--faces 2000] [--epochs 3] [--trials 6]
 import argparse
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Raylet is terminated|marked dead")  # read when Ray is imported
 
 import numpy as np
 from ray.cluster_utils import Cluster
