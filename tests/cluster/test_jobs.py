@@ -120,11 +120,16 @@ def test_a_family_that_starts_from_the_shipped_model_is_trained_at_home(small: P
     shipped = dataclasses.replace(small.family("wider").model, weights="shipped")
     searched = Family(shipped, {"epochs": 1}, small.family("cnn").search)
     changed = dataclasses.replace(small, families={**small.families, "wider": searched})
-    with pytest.raises(MienError, match=r"wider starts from the package's own model.*dvc repro train@wider"):
+    with pytest.raises(MienError, match=r"wider starts from an exported model.*dvc repro train@wider"):
         portable.write(tmp_path / "jobs", ["cnn", "wider"], changed, Home())
-    with pytest.raises(MienError, match="wider starts from the package's own model"):
+    with pytest.raises(MienError, match="wider starts from an exported model"):
         trial_jobs.write(tmp_path / "jobs", ["wider"], 2, changed, Home())
     assert not (tmp_path / "jobs").exists()
+
+
+def test_how_far_jobs_are_is_said_without_keras() -> None:
+    code = "import sys, mien.cluster.jobs, mien.cluster.trial_jobs; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_job_that_was_killed_goes_on_at_its_last_epoch(small: Params, tmp_path: Path) -> None:

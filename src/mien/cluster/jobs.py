@@ -15,7 +15,6 @@ from mien.errors import MienError
 from mien.files import alone_in, read_json, write_file, write_json
 from mien.learning import jobs
 from mien.learning.jobs import FACES, STATE, Faces, Job
-from mien.learning.training import exported
 from mien.registry import provenance
 
 CODE = "mien.zip"
@@ -68,7 +67,7 @@ def write(folder: Path, names: Sequence[str], params: Params, home: Home) -> lis
 
 def refuse_exported(names: Sequence[str], params: Params) -> None:
     """Raise MienError where one of these families starts from an exported model, the package's own or another."""
-    if bound := [name for name in names if exported.source(params.family(name).model)]:
+    if bound := [name for name in names if params.family(name).model.exported]:
         raise MienError(
             f"{', '.join(bound)} starts from an exported model, which other machines do not have: train it here "
             f"(dvc repro train@{bound[0]}). As a teacher its weights go along."

@@ -124,6 +124,11 @@ class Architecture:
     l2: float | tuple[float, ...] = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def exported(self) -> str:
+        """The exported model whose weights the network starts with; empty where it starts otherwise."""
+        return "" if self.weights in {None, "imagenet"} else str(self.weights)
+
 
 @dataclass(frozen=True)
 class Dimension:

@@ -25,8 +25,8 @@ Array = NDArray[np.float32]
 
 def source(architecture: Architecture) -> Path | None:
     """The exported model whose weights the network starts with; None where it starts otherwise."""
-    weights = architecture.weights or ""
-    return SHIPPED if weights == "shipped" else Path(weights) if weights.endswith(".onnx") else None
+    name = architecture.exported
+    return SHIPPED if name == "shipped" else Path(name) if name else None
 
 
 def digest(model: Path) -> str:
