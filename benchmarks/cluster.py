@@ -143,7 +143,7 @@ def trained(folder: Path) -> float:
 
 
 def after_a_death(root: Path, faces: Faces) -> float:
-    """Seconds from the kill of a node to the end of the next epoch on one that has waited since the epoch before."""
+    """Seconds from the kill of a node to the end of the next epoch on one that has waited since the first epoch."""
     folder, died, heard = write(root / "death", faces, LASTS, 1), 0.0, 0.0
     made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes: list[Any] = [made.add_node(num_cpus=1)]
